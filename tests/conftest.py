@@ -1,0 +1,33 @@
+"""What every test may count on: hypothesis the same in every run, and the list of the project's files."""
+
+import subprocess
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+# No deadline: speed is measured in bench/. Derandomised: a test that fails fails again.
+hypothesis.settings.register_profile("zlb", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("zlb")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def project_files(root: Path) -> list[Path]:
+    """What a clone holds or soon will, relative to the root: files that git tracks, or would with `git add`."""
+    listing = [
+        "git",
+        "-c",
+        "safe.directory=*",
+        "ls-files",
+        "-z",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]
+    names = subprocess.run(listing, cwd=root, check=True, capture_output=True, text=True).stdout.split("\0")
+    return [path for name in sorted({*names} - {""}) if (root / (path := Path(name))).is_file()]

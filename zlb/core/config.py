@@ -1,0 +1,91 @@
+"""One frozen configuration per protocol. Each field says what it means and what turning it costs. Times in ns."""
+
+from dataclasses import dataclass
+
+from zlb.core.limits import MS, SECOND, SLICE_NS
+
+
+@dataclass(frozen=True, slots=True)
+class NeighboursConfig:
+    """Keeping links to a static list of endpoints."""
+
+    hello_ns_min: int = 50 * MS
+    """First wait before HELLO is said again; doubles up to `hello_ns_max`. Shorter: faster start, more noise."""
+    hello_ns_max: int = 2 * SECOND
+    """Longest wait between HELLOs to a silent endpoint: how late a returning peer is noticed."""
+    silence_ns: int = 4 * SECOND
+    """A neighbour not heard for so long is lost. At least 4 advert periods, so that lost adverts are no alarm."""
+
+
+@dataclass(frozen=True, slots=True)
+class GossipConfig:
+    """Telling and hearing load."""
+
+    period_ns: int = 500 * MS
+    """Between two adverts of one node. Freshness below a subjob's length buys nothing."""
+    forget_ns: int = 4 * SECOND
+    """An advert older than this says nothing any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """Pulling leases, hashing them in slices, reporting."""
+
+    slots: int = 1
+    """Runs at once: kernel threads. One lease is held per slot, and one more is prefetched."""
+    slice_ns: int = SLICE_NS
+    """Aimed length of a run. Longer: fewer wake-ups; shorter: less work unreported, faster reports of many hits."""
+    report_ns: int = 1 * SECOND
+    """Between progress reports of a lease; what a crash loses is at most this much of each slot."""
+    retry_ns_min: int = 200 * MS
+    """First wait for an answer to a request or report before it is sent again; doubles up to `retry_ns_max`."""
+    retry_ns_max: int = 2 * SECOND
+    silence_ns: int = 10 * SECOND
+    """A coordinator not heard for so long is gone, and its job with it. Longer: more work kept for a slow one."""
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorConfig:
+    """Leasing subjobs of one job."""
+
+    chunk_ns: int = 1 * SECOND
+    """Aimed length of a subjob. Longer: less traffic, a longer tail at the end of the job."""
+    chunk_count: int | None = None
+    """Fixed subjob size in integers instead, for measurements and kernels of unequal cost."""
+    first_ns: int = 50 * MS
+    """Aimed length of an unknown worker's first subjob; doubles with each clean one up to `chunk_ns`."""
+    first_count: int = 16
+    """First subjob, in integers, of a worker with no known rate: kernels may be slow. Doubles likewise."""
+    silence_ns: int = 3 * SECOND
+    """A lease not mentioned for so long expires: 3 reports of `WorkerConfig.report_ns`."""
+    period_ns: int = 500 * MS
+    """Between job adverts."""
+    progress_ns: int = 100 * MS
+    """Between `JobProgress` events to whoever watches."""
+    failures_max: int = 3
+    """So many workers that could not do their lease fail the job."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerConfig:
+    """A peer: its neighbours, its gossip, its worker, and how it measures itself at start."""
+
+    neighbours: NeighboursConfig = NeighboursConfig()
+    gossip: GossipConfig = GossipConfig()
+    worker: WorkerConfig = WorkerConfig()
+    measure_kernel: str = "sha256"
+    """Kernel measured at start; empty: none."""
+    measure_ns: int = 100 * MS
+    """Aimed length of the measurement, on every slot at once, the kernel warm."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitterConfig:
+    """A submitter: its neighbours, its coordinator, and its patience."""
+
+    neighbours: NeighboursConfig = NeighboursConfig()
+    coordinator: CoordinatorConfig = CoordinatorConfig()
+    connect_ns: int = 3 * SECOND
+    """If no peer has answered by then, the job is given up as unreachable."""
+    timeout_ns: int | None = None
+    """If the job has not ended by then, it is cancelled."""

@@ -1,0 +1,88 @@
+"""What nodes tell the process they live in (`Emit`): never sent over the bus."""
+
+from typing import NamedTuple
+
+from zlb.core.ids import JobId, NodeId
+
+
+class NeighbourUp(NamedTuple):
+    """A link to `node` works in both directions."""
+
+    node: NodeId
+
+
+class NeighbourLost(NamedTuple):
+    """`node` said goodbye or fell silent; whatever it published may be forgotten."""
+
+    node: NodeId
+    reason: str
+
+
+class NeighbourRefused(NamedTuple):
+    """The listener at `endpoint` (or the node of that name) will not talk with us."""
+
+    where: str
+    code: int
+    detail: str
+
+
+class HitFound(NamedTuple):
+    """A checked hit of the job, each exactly once."""
+
+    job: JobId
+    n: int
+    digest: bytes
+    worker: NodeId
+
+
+class WorkerView(NamedTuple):
+    """One line about a worker: integers tested for this job, their rate of late, leases it holds."""
+
+    node: NodeId
+    tested: int
+    per_s: float
+    leases: int
+
+
+class JobProgress(NamedTuple):
+    """How far a job is; `done` and `size` in integers, times in ns."""
+
+    job: JobId
+    size: int
+    done: int
+    hits: int
+    per_s: float
+    elapsed_ns: int
+    workers: tuple[WorkerView, ...]
+
+
+class JobEnded(NamedTuple):
+    """The one final word on a job.
+
+    `status`: `found` (stop rule reached), `exhausted` (range searched, fewer hits than asked), `complete` (whole range
+    searched as asked), `cancelled`, `failed`. `tested` counts reported integers, doubled work included; `recomputed`
+    bounds from above how many were hashed more than once.
+    """
+
+    job: JobId
+    status: str
+    detail: str
+    hits: int
+    done: int
+    tested: int
+    recomputed: int
+    elapsed_ns: int
+    workers: tuple[WorkerView, ...]
+
+
+class Notice(NamedTuple):
+    """One line for a person who watches; nothing depends on it."""
+
+    text: str
+
+
+class Stopped(NamedTuple):
+    """The node has finished its business; the driver may end."""
+
+
+Event = NeighbourUp | NeighbourLost | NeighbourRefused | HitFound | JobProgress | JobEnded | Notice | Stopped

@@ -1,0 +1,71 @@
+"""Every bound, its value and its reason. Relations between them are asserted at the end."""
+
+MS = 1_000_000
+SECOND = 1_000 * MS
+
+# What one message may hold.
+MESSAGE_BYTES_MAX = 1 << 20
+"""Largest message taken in. A report of `HITS_PER_REPORT_MAX` hits is 180 KiB, kernel parameters are 160 KiB."""
+FRAME_BYTES_MAX = 4 * MESSAGE_BYTES_MAX
+"""libzmq cuts a connection that sends more; between the two bounds the message is dropped and counted by us."""
+NODE_ID_BYTES_MAX = 64
+"""A CURVE key in Z85 is 40 characters; libzmq takes routing ids up to 255."""
+ENDPOINT_BYTES_MAX = 256
+"""DNS names end at 253 bytes, Unix socket paths at 107."""
+PARAMS_BYTES_MAX = 160 * 1024
+"""Packed kernel parameters: a prefix and a suffix of 64 KiB each, and room for the rest."""
+TEXT_BYTES_MAX = 512
+"""Details and reasons: a line or two for a person."""
+HITS_PER_REPORT_MAX = 4096
+"""Also what a kernel collects before it comes back; at 43 bytes a hit a report stays far below a message's bound."""
+SPANS_PER_PART_MAX = 4096
+"""Pieces of one lease in one report; slices are 100 ms, so a lease would have to run for minutes unreported."""
+LEASES_PER_MESSAGE_MAX = 1024
+"""Leases in one transfer, parts in one report, leases in one cancellation: 512 slots, each with one prefetched."""
+NEIGHBOURS_TOLD_MAX = 16
+"""Endpoints a Welcome names: as many as a node links to by itself."""
+
+# What one node holds.
+LINKS_MAX = 16
+"""Links a node dials by itself: a full mesh above 16 nodes costs more than it tells."""
+SUBSCRIPTIONS_MAX = 64
+"""Publishers a node listens to, its own neighbours and those who dialled it: 64 x 2 adverts a second are little."""
+NEIGHBOURS_MAX = 1024
+"""Nodes that may have dialled us; one more is refused as FULL. ZeroMQ's default socket limit is 1023."""
+JOBS_PER_WORKER_MAX = 256
+"""Jobs a worker keeps in mind; adverts of more are ignored until one ends."""
+WORKERS_PER_JOB_MAX = 10_000
+"""Workers one coordinator serves; at a report a second each this is what a Python process can take in."""
+SLOTS_MAX = 512
+"""Largest `--slots`: kernels are threads of one process."""
+REPORTS_UNACKED_MAX = 16
+"""Reports of a job in flight to its coordinator; when full, a worker gathers instead of sending."""
+PIECES_UNREPORTED_MAX = 1024
+"""Finished runs of a job not yet in a report; when full, a worker starts no more: back-pressure when hits are many."""
+LATE_LEASES_MAX = 65_536
+"""Expired leases remembered, so that a late result can still be told from a stranger's. About 100 bytes each."""
+ENDED_JOBS_MAX = 1_024
+"""Ended jobs a worker remembers, so that a late advert does not wake them."""
+
+# Time.
+STOP_NS_MAX = 50 * MS
+"""A kernel looks at its stop flag at least this often."""
+SLICE_NS = 100 * MS
+"""A lease is hashed in runs of about this length: what is finished can be reported while the rest goes on, and a run
+costs some 50 us beside its hashing."""
+SHUTDOWN_NS_MAX = 2 * SECOND
+"""A node that was asked to stop and has not finished by then is left."""
+
+# The driver.
+DRAIN_MAX = 1_000
+"""Messages taken from one socket a wake-up, so that none starves the others."""
+SEND_QUEUE_MAX = 10_000
+"""ZeroMQ high-water mark of a link in messages; a full queue is a lost message, counted."""
+BACKLOG = 4096
+"""Connections waiting to be accepted: libzmq's 100 makes a join storm crawl at one retransmission a second."""
+INTEGERS_MAX = 1 << 64
+"""Ranges end here: an integer fits 64 bits."""
+
+assert MESSAGE_BYTES_MAX >= 64 * HITS_PER_REPORT_MAX + 32 * SPANS_PER_PART_MAX + PARAMS_BYTES_MAX
+assert LEASES_PER_MESSAGE_MAX >= 2 * SLOTS_MAX
+assert SLICE_NS >= 2 * STOP_NS_MAX

@@ -1,0 +1,27 @@
+"""What every message is: one frozen array-like struct. The messages themselves are in `wire.messages`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from zlb.core.limits import NODE_ID_BYTES_MAX
+
+Count = Annotated[int, Meta(ge=0)]
+"""0 .. 2**64 - 1: MessagePack holds no larger integer."""
+
+Name = Annotated[str, Meta(min_length=1, max_length=NODE_ID_BYTES_MAX, pattern=r"^[!-~]+$")]
+"""A node, job or kernel name: printable ASCII without blanks."""
+
+
+class Message(Struct, array_like=True, frozen=True, gc=False):
+    """Base of all messages: travels as one MessagePack array, its fields in order."""
+
+
+class Advert(Message, frozen=True):
+    """Base of what is published: the newest (incarnation, sequence) of a node wins, older ones are ignored."""
+
+    node: Name
+    incarnation: Count
+    sequence: Count

@@ -1,0 +1,82 @@
+"""Work a node gives to its slots, what comes back, jobs as users mean them, and records that outlive the process."""
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from zlb.core.ids import JobId, Span
+
+
+class Hit(NamedTuple):
+    """An integer that satisfies the job, with the digest that shows it."""
+
+    n: int
+    digest: bytes
+
+
+class Search(NamedTuple):
+    """Search `[start, stop)` with a kernel; `params` are packed by `wire.values`; end after `hits_max` hits."""
+
+    kernel: str
+    params: bytes
+    start: int
+    stop: int
+    hits_max: int
+
+
+Work = Search
+
+
+class Searched(NamedTuple):
+    """`[start, stopped_at)` of the run was searched and holds exactly `hits`; it kept a slot busy for `busy_ns`."""
+
+    stopped_at: int
+    hits: tuple[Hit, ...]
+    busy_ns: int
+
+
+class Failed(NamedTuple):
+    """The run did not do its work; `detail` is one line for a person."""
+
+    detail: str
+
+
+Outcome = Searched | Failed
+
+
+class StopRule(StrEnum):
+    """When a job is over, besides the end of its range."""
+
+    FIRST = "first"
+    LOWEST = "lowest"
+    COUNT = "count"
+    ALL = "all"
+
+
+class Job(NamedTuple):
+    """A search over integer ranges: what a user asks for.
+
+    `spans` are sorted, disjoint and half-open. `hits_wanted` ends the job: N under `StopRule.COUNT`, else 1
+    (`FIRST`, `LOWEST`) or 0 (`ALL`).
+    """
+
+    id: JobId
+    kernel: str
+    params: bytes
+    spans: tuple[Span, ...]
+    rule: StopRule
+    hits_wanted: int
+
+    @property
+    def size(self) -> int:
+        """Integers to search."""
+        return sum(stop - start for start, stop in self.spans)
+
+
+class Rate(NamedTuple):
+    """Record: one slot of this machine tests `per_s` integers a second with `kernel`."""
+
+    kernel: str
+    per_s: float
+
+
+Record = Rate

@@ -1,0 +1,289 @@
+"""Links and publications over ZeroMQ: one ROUTER for those who dial us, a DEALER per endpoint dialled, XPUB and SUB.
+
+Both directions flow over a link, whoever dialled it. Nothing here blocks: what cannot be sent is a lost message,
+counted. What strangers send is decoded or counted, never raised. See docs/protocol.md, "Links".
+"""
+
+from __future__ import annotations
+
+import os
+import socket as posix
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import zmq
+
+from zlb.core import endpoints
+from zlb.core.errors import ErrorCode, ExitCode, RemoteProtocolError, ZlbError
+from zlb.core.ids import Address, Endpoint, NodeId, is_endpoint
+from zlb.core.limits import (
+    BACKLOG,
+    DRAIN_MAX,
+    FRAME_BYTES_MAX,
+    LINKS_MAX,
+    NODE_ID_BYTES_MAX,
+    SEND_QUEUE_MAX,
+    SUBSCRIPTIONS_MAX,
+    TEXT_BYTES_MAX,
+)
+from zlb.core.message import Advert, Message
+from zlb.wire import codec
+from zlb.wire.messages import Goodbye, Hello, JobAdvert, LoadUpdate, Refused, Welcome
+
+HEARTBEAT_MS = 2_000
+"""ZMTP ping: finds connections that died without a word. Three go unanswered before one is cut."""
+RECONNECT_MS = 100
+RECONNECT_MS_MAX = 2_000
+LINGER_MS = 300
+"""How long a closing socket may still try to deliver a goodbye."""
+
+Arrival = tuple[NodeId, Message]
+
+
+class _Link(NamedTuple):
+    """The way to a node: over our DEALER, or over the ROUTER under its routing id."""
+
+    socket: zmq.Socket[bytes]
+    routing_id: bytes | None
+
+
+class Bus:
+    """The sockets of node `me`. `listen` and `publish` become the endpoints really bound, or stay None.
+
+    Raises `ZlbError` (BIND) when an endpoint cannot be bound, (USAGE) when it may not: without keys, nothing but this
+    machine may reach us, unless `insecure`.
+    """
+
+    def __init__(
+        self,
+        me: NodeId,
+        context: zmq.Context[zmq.Socket[bytes]],
+        listen: Endpoint | None,
+        publish: Endpoint | None,
+        insecure: bool = False,
+    ) -> None:
+        self.me, self.insecure = me, insecure
+        self.counts: Counter[str] = Counter()
+        """Messages `sent`, `received`, `lost` (could not be sent), and refused ones by the name of their `ErrorCode`."""
+        self._context = context
+        self._links: dict[NodeId, _Link] = {}
+        self._dealers: dict[Endpoint, zmq.Socket[bytes]] = {}
+        self._dialled: dict[zmq.Socket[bytes], tuple[Endpoint, NodeId | None]] = {}
+        self._publishers: dict[NodeId, str] = {}
+        self._newest: dict[bytes, bytes] = {}
+        self.poller = zmq.Poller()
+        self._router = self._xpub = None
+        self._sub = self._socket(zmq.SUB)
+        for kind in (LoadUpdate, JobAdvert):
+            self._sub.subscribe(codec.topic(kind))
+        try:
+            if listen is not None:
+                self._router = self._socket(zmq.ROUTER)
+                self._router.router_handover = 1
+                self._router.router_mandatory = 1
+                listen = self._bind(self._router, listen)
+            if publish is not None:
+                self._xpub = self._socket(zmq.XPUB)
+                publish = self._bind(self._xpub, publish)
+        except ZlbError:
+            self.close()
+            raise
+        self.listen, self.publish_endpoint = listen, publish
+
+    # -- sending
+
+    def send(self, to: Address, message: Message) -> None:
+        """Send over the link with `to`, dialling first if it is an endpoint without one."""
+        if is_endpoint(to):
+            dealer = self._dealers.get(Endpoint(to)) or self._dial(Endpoint(to))
+            link = None if dealer is None else _Link(dealer, None)
+        else:
+            link = self._links.get(NodeId(to))
+        if link is None:
+            self.counts["lost"] += 1
+        else:
+            self._send_frame(link, codec.encode(message))
+
+    def publish(self, message: Advert) -> None:
+        """Send to all subscribers; if we cannot be subscribed to, hand it to all links instead."""
+        frame = codec.encode(message)
+        if self._xpub is not None:
+            self._newest[frame[: codec.HEADER_BYTES]] = frame
+            self._xpub.send(frame, zmq.DONTWAIT)
+            self.counts["sent"] += 1
+        else:
+            for link in self._links.values():
+                self._send_frame(link, frame)
+
+    def forget(self, node: NodeId) -> None:
+        """`node` is gone: unsubscribe. A link we dialled stays, and reconnects should its listener return."""
+        endpoint = self._publishers.pop(node, None)
+        if endpoint is not None:
+            self._sub.disconnect(endpoint)
+        link = self._links.get(node)
+        if link is not None and link.routing_id is not None:
+            del self._links[node]
+
+    def close(self) -> None:
+        """Close all sockets; what is queued gets `LINGER_MS`."""
+        for socket in (self._router, self._xpub, self._sub, *self._dealers.values()):
+            if socket is not None:
+                socket.close(LINGER_MS)
+        self._dealers.clear()
+
+    # -- receiving
+
+    def receive(self, socket: zmq.Socket[bytes]) -> Iterator[Arrival]:
+        """Drain a readable socket, at most `DRAIN_MAX` messages; what is no message is counted and left out."""
+        for _ in range(DRAIN_MAX):
+            try:
+                frames = socket.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            if socket is self._xpub:
+                self._on_subscription(frames[0])
+                continue
+            link = self._link_of(socket, frames)
+            frame = frames[-1]
+            try:
+                if len(frames) != (2 if socket is self._router else 1):
+                    raise RemoteProtocolError(ErrorCode.MALFORMED, f"{len(frames)} frames")
+                message = codec.decode(frame)
+                src = self._source(socket, link, message)
+            except RemoteProtocolError as error:
+                self._refuse(link, frame, error)
+                continue
+            self.counts["received"] += 1
+            yield src, message
+
+    def _link_of(self, socket: zmq.Socket[bytes], frames: list[bytes]) -> _Link | None:
+        if socket is self._sub:
+            return None
+        return _Link(socket, frames[0] if socket is self._router else None)
+
+    def _source(self, socket: zmq.Socket[bytes], link: _Link | None, message: Message) -> NodeId:
+        """Who sent it; notes links and subscriptions on the way, as HELLO and WELCOME tell of them."""
+        if link is None:
+            if not isinstance(message, Advert):
+                raise RemoteProtocolError(ErrorCode.MALFORMED, "published, but no advert")
+            return NodeId(message.node)
+        if link.routing_id is not None:
+            src = _node_id(link.routing_id)
+            if src not in self._links or isinstance(message, Hello):
+                self._links[src] = link
+            if isinstance(message, Hello):
+                self._subscribe(src, message.publish)
+        else:
+            endpoint, node = self._dialled[socket]
+            if isinstance(message, Welcome):
+                node = NodeId(message.node)
+                self._dialled[socket] = endpoint, node
+                self._links[node] = link
+                self._subscribe(node, message.publish)
+            src = node or NodeId(endpoint)
+        if isinstance(message, Goodbye):
+            self.forget(src)
+        return src
+
+    def _refuse(self, link: _Link | None, frame: bytes, error: RemoteProtocolError) -> None:
+        self.counts[error.code.name] += 1
+        if link is not None and codec.is_ours(frame) and not codec.is_refused(frame):
+            self._send_frame(link, codec.encode(Refused(error.code, error.detail[: TEXT_BYTES_MAX // 4])))
+
+    def _on_subscription(self, frame: bytes) -> None:
+        """Last-value cache: whoever subscribes late hears at once what was said last."""
+        if frame[:1] == b"\x01" and frame[1:] in self._newest and self._xpub is not None:
+            self._xpub.send(self._newest[frame[1:]], zmq.DONTWAIT)
+
+    # -- sockets
+
+    def _socket(self, kind: int) -> zmq.Socket[bytes]:
+        socket = self._context.socket(kind)
+        socket.linger = LINGER_MS
+        socket.sndhwm = socket.rcvhwm = SEND_QUEUE_MAX
+        socket.maxmsgsize = FRAME_BYTES_MAX
+        socket.backlog = BACKLOG
+        socket.heartbeat_ivl, socket.heartbeat_timeout = HEARTBEAT_MS, 3 * HEARTBEAT_MS
+        socket.reconnect_ivl, socket.reconnect_ivl_max = RECONNECT_MS, RECONNECT_MS_MAX
+        socket.ipv6 = 1
+        self.poller.register(socket, zmq.POLLIN)
+        return socket
+
+    def _bind(self, socket: zmq.Socket[bytes], endpoint: Endpoint) -> Endpoint:
+        try:
+            parts = endpoints.parse(endpoint)
+        except ValueError as error:
+            raise ZlbError(str(error), ExitCode.USAGE) from None
+        if not self.insecure and not endpoints.is_local(endpoint):
+            text = f"without keys only this machine may reach a peer, and {endpoint} is open to others: "
+            raise ZlbError(text + "listen on 127.0.0.1, or say --insecure", ExitCode.USAGE)
+        if parts.transport == "ipc" and _is_served(parts.address):  # libzmq would take the path over silently
+            raise ZlbError(f"{endpoint} is in use: another process listens there", ExitCode.BIND)
+        try:
+            socket.bind(endpoint.replace("//localhost:", "//127.0.0.1:"))
+        except zmq.ZMQError as error:
+            if error.errno == zmq.EADDRINUSE:
+                text = f"{endpoint} is in use: another process listens there"
+                if parts.transport == "tcp":
+                    text += "; choose another port, or * for any that is free"
+                raise ZlbError(text, ExitCode.BIND) from None
+            raise ZlbError(f"cannot listen on {endpoint}: {error.strerror}", ExitCode.BIND) from None
+        bound = socket.getsockopt(zmq.LAST_ENDPOINT)
+        assert isinstance(bound, bytes)
+        return Endpoint(bound.rstrip(b"\0").decode())
+
+    def _dial(self, endpoint: Endpoint) -> zmq.Socket[bytes] | None:
+        try:
+            endpoints.parse(endpoint)
+            if len(self._dealers) >= LINKS_MAX:
+                return None
+            dealer = self._socket(zmq.DEALER)
+            dealer.routing_id = self.me.encode()
+            dealer.connect(endpoint.replace("//localhost:", "//127.0.0.1:"))
+        except (ValueError, zmq.ZMQError):
+            self.counts["undialled"] += 1
+            return None
+        self._dealers[endpoint] = dealer
+        self._dialled[dealer] = endpoint, None
+        return dealer
+
+    def _subscribe(self, node: NodeId, endpoint: str) -> None:
+        if not endpoint or self._publishers.get(node) == endpoint:
+            return
+        try:
+            allowed = self.insecure or endpoints.is_local(endpoint)
+            if not allowed or (node not in self._publishers and len(self._publishers) >= SUBSCRIPTIONS_MAX):
+                self.counts["unsubscribed"] += 1
+                return
+            self._sub.connect(endpoint)
+        except (ValueError, zmq.ZMQError):
+            self.counts["unsubscribed"] += 1
+            return
+        former = self._publishers.get(node)
+        if former is not None:
+            self._sub.disconnect(former)
+        self._publishers[node] = endpoint
+
+    def _send_frame(self, link: _Link, frame: bytes) -> None:
+        try:
+            if link.routing_id is None:
+                link.socket.send(frame, zmq.DONTWAIT)
+            else:
+                link.socket.send_multipart((link.routing_id, frame), zmq.DONTWAIT)
+            self.counts["sent"] += 1
+        except zmq.ZMQError:  # queue full, or the dialler is gone
+            self.counts["lost"] += 1
+
+
+def _node_id(routing_id: bytes) -> NodeId:
+    if not 1 <= len(routing_id) <= NODE_ID_BYTES_MAX or any(not 33 <= byte <= 126 for byte in routing_id):
+        raise RemoteProtocolError(ErrorCode.MALFORMED, "the routing id is no node id")
+    return NodeId(routing_id.decode("ascii"))
+
+
+def _is_served(path: str) -> bool:
+    if not os.path.exists(path):
+        return False
+    with posix.socket(posix.AF_UNIX) as probe:
+        return probe.connect_ex(path) == 0

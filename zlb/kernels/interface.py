@@ -1,0 +1,73 @@
+"""What every kernel promises to the rest of zlb: five methods, two result types, one exception.
+
+A kernel answers "which integers of a range are hits" for one kind of puzzle; `docs/kernels.md` tells how to write one.
+Neither this module nor anything a client needs to describe a puzzle or verify a hit imports numba or numpy.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+class KernelError(ValueError):
+    """A puzzle or range the kernel cannot work on; the text is one clear line fit for a user."""
+
+
+class Hit(NamedTuple):
+    """An integer that solves the puzzle, with the digest that proves it."""
+
+    n: int
+    digest: bytes
+
+
+class Found(NamedTuple):
+    """What one search covered: all of [start, stopped_at) was tested, and `hits` are all hits in it, ascending."""
+
+    stopped_at: int
+    hits: tuple[Hit, ...]
+
+
+class Search(Protocol):
+    """A puzzle made ready to run. Immutable: any number of threads may call `search` at once."""
+
+    def search(self, start: int, stop: int, stop_flag: "npt.NDArray[np.uint8]", hits_max: int) -> Found:
+        """Test [start, stop) in ascending order, without the interpreter lock.
+
+        Ends before `stop` for two reasons only: within 50 ms after `stop_flag[0]` became non-zero, or right after
+        the `hits_max`-th hit, in which case `stopped_at` is that hit plus one.
+
+        `stop_flag` is a contiguous array of one element; any thread may set it, the search never writes it.
+        Raises KernelError if the range is reversed or does not fit the puzzle, or if `hits_max` is below 1.
+        """
+        ...
+
+
+class Kernel(Protocol):
+    """A kind of puzzle. `params` come from strangers: whatever they hold, only KernelError is raised over them."""
+
+    @property
+    def name(self) -> str:
+        """The name users and jobs give, equal to the entry point's name."""
+        ...
+
+    def validate(self, params: Mapping[str, object], ranges: Sequence[tuple[int, int]]) -> None:
+        """Return if `params` make a puzzle on which each [start, stop) can be searched, else raise KernelError."""
+        ...
+
+    def tests_per_hit(self, params: Mapping[str, object]) -> float:
+        """Mean number of integers tested per hit, so that expected hits = size of the range / this."""
+        ...
+
+    def check(self, params: Mapping[str, object], n: int) -> bytes | None:
+        """The digest if `n` is a hit, else None: also for integers outside what the puzzle can express.
+
+        The slow and certain twin of `Search.search`, for whoever verifies a hit without being able to compile.
+        """
+        ...
+
+    def prepare(self, params: Mapping[str, object]) -> Search:
+        """Compile or load whatever the search needs, which may take seconds the first time on a machine."""
+        ...

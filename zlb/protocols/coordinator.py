@@ -1,0 +1,345 @@
+"""A job's owner: advertises it, leases subjobs to whoever pulls, keeps the ledger, ends the job by its stop rule.
+
+```
+ open ──stop rule reached | range done | cancel | failed──► closed      (JOB_CLOSED to all, and to whoever still asks)
+```
+
+Workers are not trusted to be alive: a lease nobody mentions expires, and only its unreported part is leased again. A
+hit counts when one hash of our own confirms it (`check`), once, when its integer is first reported done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from zlb.core.config import CoordinatorConfig
+from zlb.core.effects import Effect
+from zlb.core.errors import ErrorCode
+from zlb.core.events import HitFound, JobEnded, JobProgress, Notice, WorkerView
+from zlb.core.ids import LeaseId, NodeId
+from zlb.core.limits import HITS_PER_REPORT_MAX, LEASES_PER_MESSAGE_MAX, SECOND, WORKERS_PER_JOB_MAX
+from zlb.core.node import Core
+from zlb.core.timers import NEVER
+from zlb.core.work import Job, StopRule
+from zlb.protocols.intervals import IntervalSet
+from zlb.protocols.ledger import Lease, Ledger
+from zlb.protocols.sizing import Sizer
+from zlb.wire.messages import (
+    Grant,
+    JobAdvert,
+    JobClosed,
+    Part,
+    Refused,
+    Spec,
+    TaskAck,
+    TaskCancel,
+    TaskReport,
+    TaskRequest,
+    TaskTransfer,
+)
+
+Check = Callable[[int], bytes | None]
+"""The digest of an integer if it is a hit of the job, else None: one hash, of our own."""
+
+SWEEPS = 8
+"""Looks at all leases within one silence: an expiry is noticed at most an eighth late, and a step costs O(1)."""
+
+
+@dataclass(slots=True)
+class _Worker:
+    """What the coordinator knows of one worker."""
+
+    incarnation: int
+    sizer: Sizer
+    request: int = -1
+    granted: tuple[LeaseId, ...] = ()
+    tested: int = 0
+    benched: bool = False
+    leases: set[LeaseId] = field(default_factory=set)
+
+
+class Coordinator(Core):
+    """Sees one job through. Emits `HitFound` for every hit once, `JobProgress` now and then, `JobEnded` once."""
+
+    def __init__(
+        self, me: NodeId, incarnation: int, job: Job, check: Check, config: CoordinatorConfig
+    ) -> None:
+        super().__init__()
+        self.me, self.incarnation, self.job, self.config = me, incarnation, job, config
+        self.ledger = Ledger(job.spans)
+        self.ended: JobEnded | None = None
+        self.hits = 0
+        self.bad_hits = 0
+        self.strange = 0
+        """Messages about leases that are not their sender's."""
+        self._check_hit = check
+        self._lowest: tuple[int, bytes, NodeId] | None = None
+        self._workers: dict[NodeId, _Worker] = {}
+        self._sequence = 0
+        self._neighbours: dict[NodeId, None] = {}
+        self._advert_at = self._progress_at = self._sweep_at = NEVER
+        self._started_at = 0
+
+    # -- events
+
+    def deadline(self) -> int:
+        """ns; the next advert, progress event or expiry."""
+        return min(self._advert_at, self._progress_at, self._sweep_at)
+
+    def on_start(self, now: int) -> list[Effect]:
+        """Advertise the job."""
+        self._started_at = now
+        self._advert_at = self._progress_at = now
+        self._sweep_at = now + self.config.silence_ns // SWEEPS
+        return self._flush()
+
+    def on_tick(self, now: int) -> list[Effect]:
+        """Expire silent leases, advertise, tell how far we are."""
+        if now >= self._sweep_at:
+            leases = self.ledger.leases.values()
+            self._expire(now, [lease for lease in leases if now - lease.heard_at >= self.config.silence_ns])
+            self._sweep_at = now + self.config.silence_ns // SWEEPS
+        if now >= self._advert_at:
+            self._advertise(now)
+        if now >= self._progress_at:
+            self._emit(self.progress(now))
+            self._progress_at = now + self.config.progress_ns if self.ended is None else NEVER
+        return self._flush()
+
+    def on_neighbour(self, now: int, node: NodeId) -> list[Effect]:
+        """A new neighbour may not have subscribed yet: hand it the advert."""
+        self._neighbours[node] = None
+        if self.ended is None:
+            self._sequence += 1
+            self._send(node, self._advert())
+        return self._flush()
+
+    def on_lost(self, now: int, node: NodeId) -> list[Effect]:
+        """A worker left or fell silent: its leases are over."""
+        self._neighbours.pop(node, None)
+        if node in self._workers and self.ended is None:
+            self._expire(now, self._leases_of(self._workers[node]))
+        return self._flush()
+
+    def on_task_request(self, now: int, src: NodeId, message: TaskRequest) -> list[Effect]:
+        """Lease subjobs to `src`; a repeated request gets the same leases again, a stale one nothing."""
+        if not self._is_ours(src, message.job):
+            return self._flush()
+        worker = self._worker(now, src, message.incarnation)
+        if worker is None or message.sequence < worker.request:
+            return self._flush()
+        if worker.benched:
+            self._send(src, JobClosed(self.job.id, "failed here"))
+            return self._flush()
+        if message.sequence > worker.request:
+            worker.request = message.sequence
+            worker.sizer.claim(message.rate)
+            worker.granted = tuple(self._lease(now, src, worker, message.want))
+        live = [self.ledger.leases[lease] for lease in worker.granted if lease in self.ledger.leases]
+        grants = tuple(Grant(lease.span[0], lease.span[1] - lease.span[0], lease.id) for lease in live)
+        spec = None if message.knows else self._spec()
+        self._send(src, TaskTransfer(self.job.id, message.sequence, grants, spec))
+        return self._flush()
+
+    def on_task_report(self, now: int, src: NodeId, message: TaskReport) -> list[Effect]:
+        """Enter what `src` has done into the ledger and acknowledge it; end the job when the stop rule is reached."""
+        if not self._is_ours(src, message.job):
+            return self._flush()
+        worker = self._worker(now, src, message.incarnation)
+        if worker is None:
+            return self._flush()
+        for part in message.parts:
+            lease = self.ledger.find(LeaseId(part.lease))
+            if lease is None or lease.worker != src or not _fits(lease, part):
+                self.strange += 1
+                self._send(src, Refused(ErrorCode.NOT_YOURS, f"lease {part.lease} of job {self.job.id}"))
+                continue
+            lease.heard_at = now
+            self._enter(now, src, worker, lease, part)
+            if self.ended is not None:
+                return self._flush()
+        self._send(src, TaskAck(self.job.id, message.sequence))
+        self._end_if_done(now)
+        return self._flush()
+
+    def on_cancel(self, now: int, reason: str) -> list[Effect]:
+        """Whoever wanted the job wants it no longer."""
+        if self.ended is None:
+            self._end(now, "cancelled", reason)
+        return self._flush()
+
+    # -- views
+
+    def progress(self, now: int) -> JobProgress:
+        """How far the job is."""
+        elapsed_ns = max(now - self._started_at, 1)
+        return JobProgress(
+            job=self.job.id,
+            size=self.ledger.wanted.measure,
+            done=self.ledger.done.measure,
+            hits=self.hits + (self._lowest is not None),
+            per_s=self.ledger.tested * SECOND / elapsed_ns,
+            elapsed_ns=elapsed_ns,
+            workers=self._views(),
+        )
+
+    def _views(self) -> tuple[WorkerView, ...]:
+        return tuple(
+            WorkerView(node, worker.tested, worker.sizer.rate, len(worker.leases))
+            for node, worker in self._workers.items()
+        )
+
+    # -- leasing
+
+    def _spec(self) -> Spec:
+        wanted = 0 if self.job.rule is StopRule.ALL else self.job.hits_wanted
+        return Spec(self.job.kernel, self.job.params, wanted if wanted <= HITS_PER_REPORT_MAX else 0)
+
+    def _is_ours(self, src: NodeId, job: str) -> bool:
+        if job != self.job.id:
+            self._send(src, Refused(ErrorCode.NOT_A_COORDINATOR, f"of job {job}"))
+        elif self.ended is not None:
+            self._send(src, JobClosed(self.job.id, self.ended.status))
+        return job == self.job.id and self.ended is None
+
+    def _worker(self, now: int, src: NodeId, incarnation: int) -> _Worker | None:
+        """The worker `src`, or None for a message of a former incarnation; a new one ends the old one's leases."""
+        worker = self._workers.get(src)
+        if worker is None and len(self._workers) >= WORKERS_PER_JOB_MAX:
+            self._send(src, Refused(ErrorCode.FULL, f"job {self.job.id} has {WORKERS_PER_JOB_MAX} workers"))
+            return None
+        if worker is None:
+            worker = self._workers[src] = _Worker(incarnation, Sizer(self.config))
+        elif incarnation > worker.incarnation:
+            self._expire(now, self._leases_of(worker))
+            worker.incarnation, worker.request, worker.granted, worker.benched = incarnation, -1, (), False
+        return worker if worker.incarnation == incarnation else None
+
+    def _lease(self, now: int, src: NodeId, worker: _Worker, want: int) -> list[LeaseId]:
+        granted: list[LeaseId] = []
+        for _ in range(min(want, LEASES_PER_MESSAGE_MAX)):
+            lease = self.ledger.lease(src, worker.sizer.next_count(), now)
+            if lease is None:
+                break
+            worker.leases.add(lease.id)
+            granted.append(lease.id)
+        return granted
+
+    def _leases_of(self, worker: _Worker) -> list[Lease]:
+        return [self.ledger.leases[lease_id] for lease_id in sorted(worker.leases)]
+
+    def _expire(self, now: int, leases: list[Lease]) -> None:
+        """The workers of these leases are silent: what they did not report is leased again."""
+        returned: dict[NodeId, int] = {}
+        for lease in leases:
+            returned[lease.worker] = returned.get(lease.worker, 0) + self._end_lease(lease, silent=True)
+        for worker, count in returned.items():
+            self._emit(Notice(f"{worker} is silent: {count} integers are leased again"))
+            self._advert_at = now
+
+    def _end_lease(self, lease: Lease, silent: bool) -> int:
+        self._workers[lease.worker].leases.discard(lease.id)
+        return self.ledger.end(lease, silent)
+
+    # -- results
+
+    def _enter(self, now: int, src: NodeId, worker: _Worker, lease: Lease, part: Part) -> None:
+        spans = [done.span for done in part.done]
+        found = [(hit.n, hit.digest) for hit in part.hits]
+        if any(self._check_hit(n) != digest for n, digest in found):
+            self.bad_hits += 1
+            self._fail(now, src, worker, lease, f"{src} reported a hit that is none")
+            return
+        before = lease.unreported.measure
+        fresh = IntervalSet(self.ledger.report(lease, spans))
+        worker.tested += before - lease.unreported.measure
+        worker.sizer.measured(before - lease.unreported.measure, part.busy_ns)
+        for n, digest in sorted(found):
+            if n in fresh and n in self.ledger.wanted and self.ended is None:
+                self._hit(now, src, n, digest)
+        if self.ended is not None:
+            return
+        if part.error:
+            self._fail(now, src, worker, lease, part.error)
+        elif part.ended:
+            start, stop = lease.span
+            if not lease.unreported:
+                worker.sizer.clean(stop - start)
+            if self._end_lease(lease, silent=False):
+                self._advert_at = now
+
+    def _hit(self, now: int, src: NodeId, n: int, digest: bytes) -> None:
+        if self.job.rule is StopRule.LOWEST:
+            self._lowest = n, digest, src
+            for lease in self.ledger.truncate(n + 1):
+                self._workers[lease.worker].leases.discard(lease.id)
+                self._send(lease.worker, TaskCancel(self.job.id, (lease.id,)))
+            return
+        self.hits += 1
+        self._emit(HitFound(self.job.id, n, digest, src))
+        if self.job.rule is not StopRule.ALL and self.hits >= self.job.hits_wanted:
+            self._end(now, "found", "")
+
+    def _fail(self, now: int, src: NodeId, worker: _Worker, lease: Lease, why: str) -> None:
+        """A worker that cannot do the job gets no more of it; when none is left that can, the job has failed."""
+        worker.benched = True
+        self._emit(Notice(f"{src} gets no more of job {self.job.id}: {why}"))
+        for held in self._leases_of(worker):
+            self._end_lease(held, silent=False)
+        self._send(src, JobClosed(self.job.id, "failed here"))
+        self._advert_at = now
+        benched = [node for node, other in self._workers.items() if other.benched]
+        nobody_left = all(node in benched for node in (*self._neighbours, *self._workers))
+        if nobody_left or len(benched) >= self.config.failures_max:
+            start, stop = lease.span
+            self._end(now, "failed", f"{why} (integers {start} to {stop})")
+
+    def _end_if_done(self, now: int) -> None:
+        if self.ended is not None or not self.ledger.complete:
+            return
+        if self._lowest is not None:
+            n, digest, src = self._lowest
+            self.hits, self._lowest = 1, None
+            self._emit(HitFound(self.job.id, n, digest, src))
+            self._end(now, "found", "")
+        else:
+            self._end(now, "complete" if self.job.rule is StopRule.ALL else "exhausted", "")
+
+    def _end(self, now: int, status: str, detail: str) -> None:
+        self.ended = JobEnded(
+            job=self.job.id,
+            status=status,
+            detail=detail,
+            hits=self.hits,
+            done=self.ledger.done.measure,
+            tested=self.ledger.tested,
+            recomputed=self.ledger.released,
+            elapsed_ns=now - self._started_at,
+            workers=self._views(),
+        )
+        for node in self._workers:
+            self._send(node, JobClosed(self.job.id, status))
+        self._emit(self.ended)
+        self._advert_at, self._progress_at, self._sweep_at = now, now, NEVER
+
+    # -- adverts
+
+    def _advertise(self, now: int) -> None:
+        self._sequence += 1
+        self._publish(self._advert())
+        self._advert_at = now + self.config.period_ns if self.ended is None else NEVER
+
+    def _advert(self) -> JobAdvert:
+        unleased = 0 if self.ended else min(self.ledger.unleased.measure, (1 << 64) - 1)
+        return JobAdvert(self.me, self.incarnation, self._sequence, self.job.id, self.job.kernel, unleased)
+
+
+def _fits(lease: Lease, part: Part) -> bool:
+    """Whether the part speaks of integers of its lease only, and its hits of integers it says are done."""
+    start, stop = lease.span
+    spans = [done.span for done in part.done]
+    if not all(start <= low and high <= stop for low, high in spans):
+        return False
+    done = IntervalSet(spans)
+    return all(hit.n in done for hit in part.hits)

@@ -1,0 +1,197 @@
+"""Links to a static list of endpoints: say HELLO until WELCOME comes, notice silence, say GOODBYE.
+
+```
+ endpoint:   calling ──WELCOME──► linked ──silence, GOODBYE, REFUSED──► calling      (HELLO backs off, with jitter)
+ dialled us: ──HELLO──► linked ──silence, GOODBYE──► forgotten
+```
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from zlb.core.config import NeighboursConfig
+from zlb.core.effects import Effect
+from zlb.core.errors import ErrorCode
+from zlb.core.events import NeighbourLost, NeighbourRefused, NeighbourUp
+from zlb.core.ids import Endpoint, NodeId, is_endpoint
+from zlb.core.limits import LINKS_MAX, NEIGHBOURS_MAX, NEIGHBOURS_TOLD_MAX
+from zlb.core.node import Core
+from zlb.core.timers import NEVER
+from zlb.wire.messages import Goodbye, Hello, Refused, Welcome
+
+SWEEPS = 8
+"""Looks at all neighbours within one silence: it is noticed at most an eighth late, and a step costs O(1)."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """An endpoint we want a link with."""
+
+    hello_at: int
+    wait_ns: int
+    node: NodeId | None = None
+
+
+@dataclass(slots=True)
+class _Neighbour:
+    """A node we are linked with, and where others may dial it (empty: nowhere)."""
+
+    heard_at: int
+    listen: str
+
+
+class Neighbours(Core):
+    """Keeps links to `endpoints` and to whoever dials us.
+
+    `listen` is where we can be dialled, `publish` where we can be subscribed to; either may be empty. With `explore`,
+    endpoints that neighbours tell of are dialled too, up to `limits.LINKS_MAX` in all.
+    """
+
+    def __init__(
+        self,
+        me: NodeId,
+        incarnation: int,
+        listen: str,
+        publish: str,
+        endpoints: Iterable[Endpoint],
+        config: NeighboursConfig,
+        rng: random.Random,
+        explore: bool = False,
+    ) -> None:
+        super().__init__()
+        self.me, self.incarnation, self.config = me, incarnation, config
+        self.listen, self.publish, self.explore = listen, publish, explore
+        self._rng = rng
+        self._calls = {endpoint: _Call(NEVER, config.hello_ns_min) for endpoint in endpoints}
+        self._linked: dict[NodeId, _Neighbour] = {}
+        self._sweep_at = NEVER
+
+    @property
+    def linked(self) -> list[NodeId]:
+        """Nodes the link to which works, in the order they came."""
+        return list(self._linked)
+
+    def is_linked(self, node: NodeId) -> bool:
+        """Whether `node` has been welcomed, by either side."""
+        return node in self._linked
+
+    def deadline(self) -> int:
+        """ns; the next HELLO, or the next silence to be noticed."""
+        hello_at = min((call.hello_at for call in self._calls.values()), default=NEVER)
+        return min(hello_at, self._sweep_at)
+
+    def on_start(self, now: int) -> list[Effect]:
+        """Call every endpoint at once."""
+        for endpoint, call in self._calls.items():
+            self._say_hello(now, endpoint, call)
+        self._sweep_at = now + self.config.silence_ns // SWEEPS
+        return self._flush()
+
+    def on_tick(self, now: int) -> list[Effect]:
+        """Repeat HELLO where it is due; drop who fell silent."""
+        if now >= self._sweep_at:
+            self._sweep_at = now + self.config.silence_ns // SWEEPS
+            for node, neighbour in list(self._linked.items()):
+                if now - neighbour.heard_at >= self.config.silence_ns:
+                    self._lose(now, node, "silent")
+        for endpoint, call in self._calls.items():
+            if now >= call.hello_at:
+                self._say_hello(now, endpoint, call)
+        return self._flush()
+
+    def on_heard(self, now: int, node: NodeId) -> None:
+        """Anything at all came from `node`."""
+        if node in self._linked:
+            self._linked[node].heard_at = now
+
+    def on_hello(self, now: int, src: NodeId, message: Hello) -> list[Effect]:
+        """Welcome whoever dials us, as long as there is room."""
+        if src != message.node:
+            self._send(src, Refused(ErrorCode.MALFORMED, f"HELLO of {message.node} over the link of {src}"))
+        elif src not in self._linked and len(self._linked) >= NEIGHBOURS_MAX:
+            self._send(src, Refused(ErrorCode.FULL, f"{NEIGHBOURS_MAX} neighbours already"))
+        else:
+            told = tuple(self._tellable(src))[:NEIGHBOURS_TOLD_MAX]
+            self._send(
+                src, Welcome(self.me, self.incarnation, message.dialled, self.listen, self.publish, told)
+            )
+            self._gain(now, src, message.listen)
+        return self._flush()
+
+    def on_welcome(self, now: int, src: NodeId, message: Welcome) -> list[Effect]:
+        """The listener at the endpoint `message.dialled` is `src`."""
+        endpoint = Endpoint(message.dialled)
+        call = self._calls.get(endpoint)
+        if call is None:
+            return self._flush()
+        if src == self.me:  # we dialled ourselves, by another name perhaps: not worth a link
+            del self._calls[endpoint]
+            return self._flush()
+        call.node, call.hello_at, call.wait_ns = src, NEVER, self.config.hello_ns_min
+        self._gain(now, src, message.listen or endpoint)
+        if self.explore:
+            for told in message.neighbours:
+                self._explore(now, Endpoint(told))
+        return self._flush()
+
+    def on_goodbye(self, now: int, src: NodeId, message: Goodbye) -> list[Effect]:
+        """`src` leaves."""
+        if src in self._linked:
+            self._lose(now, src, message.reason or "left")
+        return self._flush()
+
+    def on_refused(self, now: int, where: str, message: Refused) -> list[Effect]:
+        """The listener at the endpoint `where`, or the node so called, does not want us: tell, and keep calling slowly."""
+        if message.code == ErrorCode.NOT_LINKED:
+            if where in self._linked:
+                self._lose(now, NodeId(where), "restarted")
+            return self._flush()
+        self._emit(NeighbourRefused(where, message.code, message.detail))
+        for endpoint, call in self._calls.items():
+            if where == endpoint and call.node is None:
+                call.hello_at = now + self.config.hello_ns_max
+        return self._flush()
+
+    def on_stop(self, now: int) -> list[Effect]:
+        """Say goodbye to everyone, and call nobody any more."""
+        for node in self._linked:
+            self._send(node, Goodbye("stopped"))
+        self._linked.clear()
+        self._calls.clear()
+        self._sweep_at = NEVER
+        return self._flush()
+
+    def _say_hello(self, now: int, endpoint: Endpoint, call: _Call) -> None:
+        self._send(endpoint, Hello(self.me, self.incarnation, endpoint, self.listen, self.publish))
+        call.hello_at = now + call.wait_ns + self._rng.randrange(call.wait_ns)
+        call.wait_ns = min(2 * call.wait_ns, self.config.hello_ns_max)
+
+    def _gain(self, now: int, node: NodeId, listen: str) -> None:
+        if node not in self._linked:
+            self._emit(NeighbourUp(node))
+        self._linked[node] = _Neighbour(now, listen)
+
+    def _tellable(self, asker: NodeId) -> list[str]:
+        """Where others may dial our neighbours; `inproc` names mean nothing outside this process."""
+        return [
+            neighbour.listen
+            for node, neighbour in self._linked.items()
+            if node != asker and neighbour.listen.startswith(("tcp://", "ipc://"))
+        ]
+
+    def _explore(self, now: int, endpoint: Endpoint) -> None:
+        known = endpoint in self._calls or any(n.listen == endpoint for n in self._linked.values())
+        if is_endpoint(endpoint) and not known and len(self._calls) < LINKS_MAX:
+            self._calls[endpoint] = call = _Call(now, self.config.hello_ns_min)
+            self._say_hello(now, endpoint, call)
+
+    def _lose(self, now: int, node: NodeId, reason: str) -> None:
+        del self._linked[node]
+        self._emit(NeighbourLost(node, reason))
+        for call in self._calls.values():
+            if call.node == node:
+                call.node, call.wait_ns = None, self.config.hello_ns_min
+                call.hello_at = now + call.wait_ns

@@ -1,0 +1,56 @@
+"""What the seed makes of the world: swarm testing, a different mix of faults for every seed, printed when one fails.
+
+Plain message loss finds little; crash points between effects and very different weathers find most (docs/decisions.md).
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, fields
+
+from zlb.core.limits import MS
+
+
+def stream(seed: int, name: str) -> random.Random:
+    """The dice of one concern: a new consumer of randomness does not shift the others'."""
+    return random.Random(f"{seed}/{name}")
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """Faults while the chaos lasts. Probabilities are per message or per effect; times in ns."""
+
+    loss: float
+    double: float
+    delay_ns_min: int
+    delay_ns_max: int
+    crash: float
+    """At each point between two effects of a peer: everything not yet performed is lost."""
+    restart_ns_max: int
+    pause: float
+    """At each event of a node: it then does nothing for up to `pause_ns_max`, as under SIGSTOP."""
+    pause_ns_max: int
+    submitter_dies: float
+    """Probability that the first submitter dies, for good, at some point of the chaos."""
+    chaos_ns: int
+    """When the faults end: what is left then must finish."""
+
+    def __str__(self) -> str:
+        return " ".join(f"{field.name}={getattr(self, field.name)}" for field in fields(self))
+
+
+def draw(seed: int) -> Weather:
+    """The weather of `seed`."""
+    rng = stream(seed, "weather")
+    return Weather(
+        loss=rng.choice([0.0, 0.0, 0.02, 0.1, 0.3]),
+        double=rng.choice([0.0, 0.0, 0.05, 0.3]),
+        delay_ns_min=rng.choice([MS // 10, MS]),
+        delay_ns_max=rng.choice([MS, 20 * MS, 200 * MS, 1500 * MS]),
+        crash=rng.choice([0.0, 0.0, 0.0005, 0.002, 0.01]),
+        restart_ns_max=rng.choice([100 * MS, 3000 * MS, 8000 * MS]),
+        pause=rng.choice([0.0, 0.0, 0.001, 0.005]),
+        pause_ns_max=rng.choice([200 * MS, 4000 * MS, 15_000 * MS]),
+        submitter_dies=rng.choice([0.0, 0.0, 0.5]),
+        chaos_ns=rng.choice([5, 20, 60]) * 1000 * MS,
+    )

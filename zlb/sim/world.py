@@ -1,0 +1,197 @@
+"""One heap, one virtual clock, one seed: drives unmodified nodes, performs their effects, crashes in between."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from zlb.core.effects import Effect, Emit, Persist, Publish, Run, Send, Stop
+from zlb.core.events import Event, Stopped
+from zlb.core.ids import Endpoint, NodeId
+from zlb.core.message import Message
+from zlb.core.node import Node
+from zlb.core.work import Record
+from zlb.sim.cpu import Cpu
+from zlb.sim.network import Network
+from zlb.sim.transcript import Transcript
+from zlb.sim.weather import Weather, stream
+
+Boot = Callable[[int, list[Record], random.Random], Node]
+"""Makes a node from its incarnation, what it has persisted, and its dice."""
+Watch = Callable[[NodeId, Event], None]
+
+TRANSCRIPT_KEPT = 200
+
+
+@dataclass(slots=True)
+class Machine:
+    """A place where a node lives, dies and returns. `disk` survives; `node` is None while it is down."""
+
+    name: NodeId
+    boot: Boot
+    make_cpu: Callable[[], Cpu]
+    crashes: bool
+    returns: bool
+    disk: list[Record] = field(default_factory=list)
+    node: Node | None = None
+    cpu: Cpu | None = None
+    boots: int = 0
+    paused_until: int = 0
+    stopped: bool = False
+
+
+class World:
+    """Machines, their network, and what happens to them."""
+
+    def __init__(self, seed: int, weather: Weather | None, watch: Watch) -> None:
+        self.seed, self.weather, self.watch = seed, weather, watch
+        self.now = 0
+        self.machines: dict[NodeId, Machine] = {}
+        self.transcript = Transcript(TRANSCRIPT_KEPT)
+        self.network = Network(weather, stream(seed, "network"), self._deliver)
+        self._faults = stream(seed, "faults")
+        self._heap: list[tuple[int, int, NodeId, Callable[[Machine], None]]] = []
+        self._count = 0
+
+    def add(
+        self,
+        name: NodeId,
+        boot: Boot,
+        make_cpu: Callable[[], Cpu],
+        listen: Endpoint | None = None,
+        crashes: bool = True,
+        returns: bool = True,
+    ) -> Machine:
+        """Put a machine into the world; it starts at once."""
+        machine = self.machines[name] = Machine(name, boot, make_cpu, crashes, returns)
+        if listen is not None:
+            self.network.listeners[listen] = name
+        self._at(self.now, name, self._start)
+        return machine
+
+    def call(self, at: int, name: NodeId, step: Callable[[Any, int], list[Effect]]) -> None:
+        """At `at`, let the node of `name` take a step: `step(node, now)`; nothing if it is down then."""
+
+        def act(machine: Machine) -> None:
+            if machine.node is not None:
+                self._perform(machine, step(machine.node, self.now))
+
+        self._at(at, name, act)
+
+    def calm(self) -> None:
+        """The faults end: nobody crashes, nothing is lost, whoever is to return returns now."""
+        self.weather = self.network.weather = None
+        for machine in self.machines.values():
+            machine.paused_until = 0
+            if machine.node is None and machine.returns and not machine.stopped:
+                self._at(self.now, machine.name, self._start)
+
+    def crash(self, machine: Machine) -> None:
+        """The process is gone; its disk stays, its sockets don't."""
+        self.transcript.add(self.now, machine.name, "crash")
+        machine.node = machine.cpu = None
+        self.network.crashed(machine.name)
+        if machine.returns and self.weather is not None:
+            delay = self._faults.randint(1_000_000, self.weather.restart_ns_max)
+            self._at(self.now + delay, machine.name, self._start)
+
+    def run(self, until: int) -> None:
+        """Let everything happen that happens up to and including `until`."""
+        while True:
+            at, act = self._next()
+            if at > until:
+                self.now = until
+                return
+            self.now = max(self.now, at)
+            act()
+
+    # -- what happens next
+
+    def _next(self) -> tuple[int, Callable[[], None]]:
+        """The earliest of all messages, ended runs and deadlines; ties go to messages, then by name."""
+        best_at = self._heap[0][0] if self._heap else 1 << 62
+        best: Callable[[], None] = self._pop
+        for machine in self.machines.values():
+            if machine.node is None or machine.cpu is None:
+                continue
+            ended_at = machine.cpu.next_at()
+            if ended_at is not None and (at := max(ended_at, machine.paused_until, self.now)) < best_at:
+                best_at, best = at, lambda machine=machine: self._finish(machine)  # type: ignore[misc]
+            if (at := max(machine.node.deadline(), machine.paused_until)) < best_at:
+                best_at, best = at, lambda machine=machine: self._tick(machine)  # type: ignore[misc]
+        return best_at, best
+
+    def _pop(self) -> None:
+        at, _, name, act = heapq.heappop(self._heap)
+        machine = self.machines[name]
+        if machine.paused_until > at:
+            self._at(machine.paused_until, name, act)
+        else:
+            act(machine)
+
+    def _finish(self, machine: Machine) -> None:
+        assert machine.cpu is not None and machine.node is not None
+        run_id, outcome = machine.cpu.finish(self.now)
+        self._perform(machine, machine.node.on_done(self.now, run_id, outcome))
+
+    def _tick(self, machine: Machine) -> None:
+        assert machine.node is not None
+        self._perform(machine, machine.node.on_tick(self.now))
+
+    def _start(self, machine: Machine) -> None:
+        if machine.node is not None or machine.stopped:
+            return
+        machine.boots += 1
+        rng = stream(self.seed, f"{machine.name}/{machine.boots}")
+        machine.cpu = machine.make_cpu()
+        machine.node = machine.boot(machine.boots, list(machine.disk), rng)
+        self.transcript.add(self.now, machine.name, "start")
+        self._perform(machine, machine.node.on_start(self.now))
+
+    def _deliver(self, delay: int, src: NodeId, receiver: NodeId, message: Message) -> None:
+        def arrive(machine: Machine) -> None:
+            if machine.node is not None:
+                self._perform(machine, machine.node.on_message(self.now, src, message))
+
+        self._at(self.now + delay, receiver, arrive)
+
+    def _at(self, at: int, name: NodeId, act: Callable[[Machine], None]) -> None:
+        self._count += 1
+        heapq.heappush(self._heap, (at, self._count, name, act))
+
+    # -- effects
+
+    def _perform(self, machine: Machine, effects: list[Effect]) -> None:
+        for effect in effects:
+            if self.weather is not None and machine.crashes and self._faults.random() < self.weather.crash:
+                self.crash(machine)
+                return
+            self.transcript.add(self.now, machine.name, effect)
+            self._act(machine, effect)
+            if machine.node is None:
+                return
+        if self.weather is not None and self._faults.random() < self.weather.pause:
+            machine.paused_until = self.now + self._faults.randint(0, self.weather.pause_ns_max)
+
+    def _act(self, machine: Machine, effect: Effect) -> None:
+        cpu = machine.cpu
+        assert cpu is not None
+        match effect:
+            case Send(to, message):
+                self.network.send(machine.name, to, message)
+            case Publish(message):
+                self.network.publish(machine.name, message)
+            case Persist(record):
+                machine.disk.append(record)
+            case Run(run_id, work):
+                cpu.run(self.now, run_id, work)
+            case Stop(run_id):
+                cpu.stop(self.now, run_id)
+            case Emit(event):
+                self.watch(machine.name, event)
+                if isinstance(event, Stopped):
+                    machine.node = machine.cpu = None
+                    machine.stopped = True

@@ -1,0 +1,1 @@
+"""What travels: messages, their frames, and the values users put into them."""

@@ -1,0 +1,190 @@
+"""Every message once, as docs/protocol.md has it: class names are its message names, fields its fields, in order."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from zlb.core.ids import Span
+from zlb.core.limits import (
+    ENDPOINT_BYTES_MAX,
+    HITS_PER_REPORT_MAX,
+    INTEGERS_MAX,
+    LEASES_PER_MESSAGE_MAX,
+    NEIGHBOURS_TOLD_MAX,
+    PARAMS_BYTES_MAX,
+    SPANS_PER_PART_MAX,
+    TEXT_BYTES_MAX,
+)
+from zlb.core.message import Advert, Count, Message, Name
+
+Where = Annotated[str, Meta(max_length=ENDPOINT_BYTES_MAX)]
+Text = Annotated[str, Meta(max_length=TEXT_BYTES_MAX)]
+PerSecond = Annotated[float, Meta(ge=0)]
+
+
+class Hello(Message, frozen=True):
+    """I am here and would be your neighbour."""
+
+    node: Name
+    incarnation: Count
+    dialled: Where
+    listen: Where
+    publish: Where
+
+
+class Welcome(Message, frozen=True):
+    """So be it; these are endpoints I am linked with."""
+
+    node: Name
+    incarnation: Count
+    dialled: Where
+    listen: Where
+    publish: Where
+    neighbours: Annotated[tuple[Where, ...], Meta(max_length=NEIGHBOURS_TOLD_MAX)]
+
+
+class Goodbye(Message, frozen=True):
+    """I am leaving; forget me."""
+
+    reason: Text
+
+
+class Refused(Message, frozen=True):
+    """Your message had no effect, and why. `code` is a `core.errors.ErrorCode`, of this version or a later one."""
+
+    code: Annotated[int, Meta(ge=0, le=255)]
+    detail: Text
+
+
+class LoadUpdate(Advert, frozen=True):
+    """How busy I am: `load_ns` of work left at `rate` integers a second and slot."""
+
+    load_ns: Count
+    rate: PerSecond
+    queue: Count
+    slots: Count
+
+
+class JobAdvert(Advert, frozen=True):
+    """I coordinate `job` and have `unleased` integers to lease."""
+
+    job: Name
+    kernel: Name
+    unleased: Count
+
+
+class TaskRequest(Message, frozen=True):
+    """Give me up to `want` leases of `job`; repeated unchanged until the transfer of its sequence comes."""
+
+    job: Name
+    incarnation: Count
+    sequence: Count
+    want: Annotated[int, Meta(ge=1, le=LEASES_PER_MESSAGE_MAX)]
+    rate: PerSecond
+    knows: bool
+
+
+class Done(Struct, array_like=True, frozen=True, gc=False):
+    """Integers that were searched: `count` from `start` on (a `stop` of 2**64 would not fit the wire)."""
+
+    start: Count
+    count: Annotated[int, Meta(ge=1)]
+
+    def __post_init__(self) -> None:
+        if self.start + self.count > INTEGERS_MAX:
+            raise ValueError("range passes 2**64")
+
+    @property
+    def span(self) -> Span:
+        """The same as `(start, stop)`."""
+        return self.start, self.start + self.count
+
+
+class Grant(Done, frozen=True):
+    """One lease: its integers, then its id."""
+
+    lease: Count
+
+
+class Spec(Struct, array_like=True, frozen=True, gc=False):
+    """What a worker has to know of a job. `params` are `wire.values`; `hits_max` hits end a lease (0: none do)."""
+
+    kernel: Name
+    params: Annotated[bytes, Meta(max_length=PARAMS_BYTES_MAX)]
+    hits_max: Annotated[int, Meta(ge=0, le=HITS_PER_REPORT_MAX)]
+
+
+class TaskTransfer(Message, frozen=True):
+    """The leases asked for in the request of that sequence; none: nothing to lease now."""
+
+    job: Name
+    sequence: Count
+    leases: Annotated[tuple[Grant, ...], Meta(max_length=LEASES_PER_MESSAGE_MAX)]
+    spec: Spec | None
+
+
+class Reported(Struct, array_like=True, frozen=True, gc=False):
+    """A hit as a worker reports it."""
+
+    n: Count
+    digest: Annotated[bytes, Meta(max_length=64)]
+
+
+class Part(Struct, array_like=True, frozen=True, gc=False):
+    """News about one lease: what is done since the last report, the hits in it, whether the worker gives it up."""
+
+    lease: Count
+    ended: bool
+    done: Annotated[tuple[Done, ...], Meta(max_length=SPANS_PER_PART_MAX)]
+    hits: Annotated[tuple[Reported, ...], Meta(max_length=2 * HITS_PER_REPORT_MAX)]
+    busy_ns: Count
+    error: Text
+
+
+class TaskReport(Message, frozen=True):
+    """What a worker has done with its leases; repeated unchanged until acknowledged."""
+
+    job: Name
+    incarnation: Count
+    sequence: Count
+    parts: Annotated[tuple[Part, ...], Meta(max_length=LEASES_PER_MESSAGE_MAX)]
+
+
+class TaskAck(Message, frozen=True):
+    """The report of that sequence is in the ledger."""
+
+    job: Name
+    sequence: Count
+
+
+class TaskCancel(Message, frozen=True):
+    """Stop these leases; nobody needs them."""
+
+    job: Name
+    leases: Annotated[tuple[Count, ...], Meta(max_length=LEASES_PER_MESSAGE_MAX)]
+
+
+class JobClosed(Message, frozen=True):
+    """The job is over."""
+
+    job: Name
+    reason: Text
+
+
+KINDS: dict[int, type[Message]] = {
+    1: Hello,
+    2: Welcome,
+    3: Goodbye,
+    4: Refused,
+    5: LoadUpdate,
+    6: JobAdvert,
+    7: TaskRequest,
+    8: TaskTransfer,
+    9: TaskReport,
+    10: TaskAck,
+    11: TaskCancel,
+    12: JobClosed,
+}
+"""The octet that names a message, and its class."""
