@@ -31,3 +31,11 @@ def project_files(root: Path) -> list[Path]:
     ]
     names = subprocess.run(listing, cwd=root, check=True, capture_output=True, text=True).stdout.split("\0")
     return [path for name in sorted({*names} - {""}) if (root / (path := Path(name))).is_file()]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--rewrite",
+        action="store_true",
+        help="write tests/scenarios/*.txt and tests/golden/wire.txt anew; commit only what you can explain",
+    )

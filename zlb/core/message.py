@@ -11,7 +11,7 @@ from zlb.core.limits import NODE_ID_BYTES_MAX
 Count = Annotated[int, Meta(ge=0)]
 """0 .. 2**64 - 1: MessagePack holds no larger integer."""
 
-Name = Annotated[str, Meta(min_length=1, max_length=NODE_ID_BYTES_MAX, pattern=r"^[!-~]+$")]
+Name = Annotated[str, Meta(min_length=1, max_length=NODE_ID_BYTES_MAX, pattern=r"^[!-~]+\Z")]
 """A node, job or kernel name: printable ASCII without blanks."""
 
 

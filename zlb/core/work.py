@@ -23,7 +23,16 @@ class Search(NamedTuple):
     hits_max: int
 
 
-Work = Search
+class Measure(NamedTuple):
+    """Find the rate of a warm kernel on `slots` slots at once in about `aim_ns`; with `params` nothing hits."""
+
+    kernel: str
+    params: bytes
+    slots: int
+    aim_ns: int
+
+
+Work = Search | Measure
 
 
 class Searched(NamedTuple):
@@ -34,13 +43,19 @@ class Searched(NamedTuple):
     busy_ns: int
 
 
+class Measured(NamedTuple):
+    """One slot tests `per_s` integers a second while all are busy."""
+
+    per_s: float
+
+
 class Failed(NamedTuple):
     """The run did not do its work; `detail` is one line for a person."""
 
     detail: str
 
 
-Outcome = Searched | Failed
+Outcome = Searched | Measured | Failed
 
 
 class StopRule(StrEnum):

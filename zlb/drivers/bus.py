@@ -65,7 +65,7 @@ class Bus:
     ) -> None:
         self.me, self.insecure = me, insecure
         self.counts: Counter[str] = Counter()
-        """Messages `sent`, `received`, `lost` (could not be sent), and refused ones by the name of their `ErrorCode`."""
+        """Messages `sent`, `received`, `lost` (could not be sent), and refused ones by their `ErrorCode`."""
         self._context = context
         self._links: dict[NodeId, _Link] = {}
         self._dealers: dict[Endpoint, zmq.Socket[bytes]] = {}
@@ -206,7 +206,6 @@ class Bus:
         socket.backlog = BACKLOG
         socket.heartbeat_ivl, socket.heartbeat_timeout = HEARTBEAT_MS, 3 * HEARTBEAT_MS
         socket.reconnect_ivl, socket.reconnect_ivl_max = RECONNECT_MS, RECONNECT_MS_MAX
-        socket.ipv6 = 1
         self.poller.register(socket, zmq.POLLIN)
         return socket
 
@@ -220,6 +219,7 @@ class Bus:
             raise ZlbError(text + "listen on 127.0.0.1, or say --insecure", ExitCode.USAGE)
         if parts.transport == "ipc" and _is_served(parts.address):  # libzmq would take the path over silently
             raise ZlbError(f"{endpoint} is in use: another process listens there", ExitCode.BIND)
+        socket.ipv6 = "[" in endpoint  # else libzmq would name 127.0.0.1 as an IPv6 address
         try:
             socket.bind(endpoint.replace("//localhost:", "//127.0.0.1:"))
         except zmq.ZMQError as error:
@@ -240,6 +240,7 @@ class Bus:
                 return None
             dealer = self._socket(zmq.DEALER)
             dealer.routing_id = self.me.encode()
+            dealer.ipv6 = "[" in endpoint
             dealer.connect(endpoint.replace("//localhost:", "//127.0.0.1:"))
         except (ValueError, zmq.ZMQError):
             self.counts["undialled"] += 1
@@ -256,6 +257,7 @@ class Bus:
             if not allowed or (node not in self._publishers and len(self._publishers) >= SUBSCRIPTIONS_MAX):
                 self.counts["unsubscribed"] += 1
                 return
+            self._sub.ipv6 = "[" in endpoint
             self._sub.connect(endpoint)
         except (ValueError, zmq.ZMQError):
             self.counts["unsubscribed"] += 1

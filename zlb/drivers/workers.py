@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from zlb.core.errors import RemoteProtocolError
 from zlb.core.ids import RunId
-from zlb.core.work import Failed, Hit, Outcome, Search, Searched
+from zlb.core.work import Failed, Hit, Measure, Outcome, Search, Searched, Work
+from zlb.drivers.gauge import Gauge
 from zlb.kernels import UnknownKernel, load_kernel
 from zlb.kernels.interface import KernelError
 from zlb.wire import values
@@ -46,20 +47,28 @@ class Workers:
         self._prepared: OrderedDict[tuple[str, bytes], Prepared] = OrderedDict()
         self._preparing = threading.Lock()
         self._waiting: set[RunId] = set()
+        self._gauges: dict[RunId, Gauge] = {}
         self._threads = [
             threading.Thread(target=self._work, name=f"slot-{slot}", daemon=True) for slot in range(slots)
         ]
         for thread in self._threads:
             thread.start()
 
-    def run(self, run_id: RunId, search: Search) -> None:
-        """Have `search` done by the next free slot."""
-        with self._lock:
-            self._waiting.add(run_id)
-        self._queue.put((run_id, search))
+    def run(self, run_id: RunId, work: Work) -> None:
+        """Have `work` done: a search by the next free slot, a measurement by a process of its own."""
+        match work:
+            case Search():
+                with self._lock:
+                    self._waiting.add(run_id)
+                self._queue.put((run_id, work))
+            case Measure():
+                self._gauges[run_id] = Gauge(work, lambda outcome: self._end(run_id, outcome))
 
     def stop(self, run_id: RunId) -> None:
         """Have a run end within `limits.STOP_NS_MAX`; does nothing if it has ended already."""
+        if run_id in self._gauges:
+            self._gauges[run_id].stop()
+            return
         with self._lock:
             flag = self._flags.get(run_id)
             if flag is not None:
@@ -73,6 +82,9 @@ class Workers:
 
     def close(self) -> None:
         """Stop all runs and end the threads."""
+        for gauge in self._gauges.values():
+            gauge.stop()
+            gauge.join()
         with self._lock:
             self._unwanted |= self._waiting
             for flag in self._flags.values():
@@ -101,8 +113,11 @@ class Workers:
             outcome = self._search(search, flag) if wanted else Searched(search.start, (), 0)
             with self._lock:
                 del self._flags[run_id]
-            self._done.append((run_id, outcome))
-            self.wake()
+            self._end(run_id, outcome)
+
+    def _end(self, run_id: RunId, outcome: Outcome) -> None:
+        self._done.append((run_id, outcome))
+        self.wake()
 
     def _search(self, search: Search, flag: Any) -> Outcome:
         try:

@@ -9,15 +9,14 @@ from collections.abc import Iterable
 from zlb.core.config import PeerConfig
 from zlb.core.effects import Effect, Emit
 from zlb.core.errors import ErrorCode
-from zlb.core.events import NeighbourLost, Stopped
+from zlb.core.events import NeighbourLost, Notice, Stopped
 from zlb.core.ids import Endpoint, NodeId, RunId
 from zlb.core.limits import SECOND, SUBSCRIPTIONS_MAX
 from zlb.core.message import Message
 from zlb.core.node import Core, Statistics
 from zlb.core.timers import NEVER
-from zlb.core.work import Outcome
+from zlb.core.work import Failed, Measure, Measured, Outcome, Rate
 from zlb.protocols.gossip import Freshness, Gossip
-from zlb.protocols.measure import Measurement
 from zlb.protocols.neighbours import Neighbours
 from zlb.protocols.worker import Worker
 from zlb.wire import values
@@ -41,7 +40,7 @@ NO_HIT = values.pack({"difficulty": 256})
 
 
 class Peer(Core):
-    """Neighbours, gossip and a worker, which pulls only once it has been measured.
+    """Neighbours, gossip and a worker, which pulls only once its rate was measured, now or by an earlier process.
 
     `rates` are what an earlier run of this machine measured, by kernel; `listen` and `publish` are where we can be
     dialled and subscribed to, or empty.
@@ -65,9 +64,9 @@ class Peer(Core):
         self.gossip = Gossip(me, incarnation, config.gossip)
         self.worker = Worker(me, incarnation, config.worker, run_ids)
         self.worker.rates.update(rates)
-        self.measurement = Measurement(
-            config.measure_kernel, NO_HIT, config.worker.slots, config.measure_ns, run_ids
-        )
+        self.worker.ready = config.measure_kernel in rates or not config.measure_kernel
+        self._run_ids = run_ids
+        self._measuring: RunId | None = None
         self.unexpected = 0
         """Messages no peer should get."""
         self._adverts = Freshness(SUBSCRIPTIONS_MAX)
@@ -83,8 +82,9 @@ class Peer(Core):
         self._absorb(now, self.neighbours.on_start(now))
         self._absorb(now, self.gossip.on_start(now))
         if self.config.measure_kernel:
-            self.worker.ready = False
-            self._absorb(now, self.measurement.on_start(now))
+            self._measuring = RunId(next(self._run_ids))
+            slots, aim_ns = self.config.worker.slots, self.config.measure_ns
+            self._run(self._measuring, Measure(self.config.measure_kernel, NO_HIT, slots, aim_ns))
         return self._flush()
 
     def on_tick(self, now: int) -> list[Effect]:
@@ -115,12 +115,11 @@ class Peer(Core):
 
     def on_done(self, now: int, run_id: RunId, outcome: Outcome) -> list[Effect]:
         """A run is over: the worker's, or the measurement's."""
-        if self.worker.owns(run_id):
-            self._absorb(now, self.worker.on_done(now, run_id, outcome))
+        if run_id == self._measuring:
+            self._measuring = None
+            self._on_measured(now, outcome)
         else:
-            self._absorb(now, self.measurement.on_done(now, run_id, outcome))
-            if self.measurement.rate is not None:
-                self._on_measured(now, self.measurement.rate)
+            self._absorb(now, self.worker.on_done(now, run_id, outcome))
         self._stop_if_drained(now)
         return self._flush()
 
@@ -128,7 +127,8 @@ class Peer(Core):
         """Give leases back, say goodbye, emit `Stopped`: within a second, acknowledged or not."""
         self._stop_at = min(self._stop_at, now + SECOND)
         self._absorb(now, self.worker.on_stop(now))
-        self._absorb(now, self.measurement.on_stop(now))
+        if self._measuring is not None:
+            self._stop(self._measuring)
         self._stop_if_drained(now)
         return self._flush()
 
@@ -138,7 +138,7 @@ class Peer(Core):
             "neighbours": len(self.neighbours.linked),
             "jobs": len(self.worker.jobs),
             "tested": self.worker.tested,
-            "rate": self.measurement.rate or 0.0,
+            "rate": self.worker.rates.get(self.config.measure_kernel, 0.0),
             "unexpected": self.unexpected,
         }
 
@@ -167,9 +167,18 @@ class Peer(Core):
             case _:
                 self.unexpected += 1
 
-    def _on_measured(self, now: int, rate: float) -> None:
-        if rate:
-            self.worker.rates[self.config.measure_kernel] = rate
+    def _on_measured(self, now: int, outcome: Outcome) -> None:
+        """Believe the rate, and remember it; without one, work all the same: leases then start small."""
+        kernel = self.config.measure_kernel
+        match outcome:
+            case Measured(per_s):
+                self.worker.rates[kernel] = per_s
+                self._persist(Rate(kernel, per_s))
+                self._emit(
+                    Notice(f"{per_s / 1e6:.1f} million integers a second and slot with kernel {kernel}")
+                )
+            case Failed(detail):
+                self._emit(Notice(f"rate of kernel {kernel} not measured: {detail}"))
         self._absorb(now, self.worker.on_ready(now))
 
     def _stop_if_drained(self, now: int) -> None:

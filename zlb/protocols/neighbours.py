@@ -144,7 +144,7 @@ class Neighbours(Core):
         return self._flush()
 
     def on_refused(self, now: int, where: str, message: Refused) -> list[Effect]:
-        """The listener at the endpoint `where`, or the node so called, does not want us: tell, and keep calling slowly."""
+        """The listener at the endpoint `where`, or the node so called, refused us: tell, and keep calling slowly."""
         if message.code == ErrorCode.NOT_LINKED:
             if where in self._linked:
                 self._lose(now, NodeId(where), "restarted")

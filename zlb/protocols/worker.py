@@ -75,7 +75,7 @@ class Worker(Core):
         self._jobs: dict[JobId, Holding] = {}
         self._queue: list[tuple[Holding, HeldLease]] = []
         self._running: dict[RunId, _Running] = {}
-        self._ended: OrderedDict[JobId, None] = OrderedDict()
+        self._ended: OrderedDict[tuple[NodeId, JobId], None] = OrderedDict()
         self._sequence = 0
         """Of requests and reports alike; never starts anew in this incarnation, even for a job taken up again."""
         self._ask_at = NEVER
@@ -92,10 +92,6 @@ class Worker(Core):
     def drained(self) -> bool:
         """Nothing runs, and everything reported is acknowledged."""
         return not self._running and not any(job.leases or job.reports for job in self._jobs.values())
-
-    def owns(self, run_id: RunId) -> bool:
-        """Whether the run is one of ours."""
-        return run_id in self._running
 
     def load(self) -> Load:
         """Time left for what is held, at the measured rates."""
@@ -146,7 +142,8 @@ class Worker(Core):
         job_id = JobId(message.job)
         job = self._jobs.get(job_id)
         if job is None:
-            if self._stopping or job_id in self._ended or len(self._jobs) >= JOBS_PER_WORKER_MAX:
+            ended = (NodeId(message.node), job_id) in self._ended
+            if self._stopping or ended or len(self._jobs) >= JOBS_PER_WORKER_MAX:
                 return self._flush()
             job = self._jobs[job_id] = Holding(job_id, NodeId(message.node), message.kernel, now, NEVER)
         if job.coordinator == message.node:
@@ -202,7 +199,7 @@ class Worker(Core):
         """The job is over: stop everything of it and remember that it ended."""
         job = self._job_of(now, src, message.job)
         if job is not None:
-            self._ended[job.job] = None
+            self._ended[job.coordinator, job.job] = None
             if len(self._ended) > ENDED_JOBS_MAX:
                 self._ended.popitem(last=False)
             self._drop(job, "")
@@ -236,7 +233,7 @@ class Worker(Core):
                 lease.todo.clear()
                 if held:
                     self._emit(Notice(f"job {holding.job}: {detail}"))
-        if held and (lease.finished or holding.unreported and lease.pieces[-1].hits):
+        if held and (lease.finished or lease.pieces and lease.pieces[-1].hits):
             self._report_soon(now, holding)
         self._start_runs()
         return self._flush()

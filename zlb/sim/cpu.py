@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from zlb.core.ids import RunId
 from zlb.core.limits import SECOND
-from zlb.core.work import Hit, Search, Searched
+from zlb.core.work import Failed, Hit, Measure, Measured, Outcome, Search, Searched, Work
 
 START_NS = 20_000
 """What a run costs beside its hashing."""
@@ -55,15 +55,22 @@ class Cpu:
         """By packed kernel parameters."""
         self._going: dict[RunId, _Going] = {}
         self._waiting: deque[tuple[RunId, Search]] = deque()
-        self._cut: dict[RunId, Searched] = {}
+        self._cut: dict[RunId, Outcome] = {}
+        self._measuring: dict[RunId, int] = {}
 
-    def run(self, now: int, run_id: RunId, search: Search) -> None:
-        """Start, or queue, a run."""
-        self._waiting.append((run_id, search))
-        self._fill(now)
+    def run(self, now: int, run_id: RunId, work: Work) -> None:
+        """Start, or queue, a run; a measurement takes its time beside the slots."""
+        match work:
+            case Search():
+                self._waiting.append((run_id, work))
+                self._fill(now)
+            case Measure(_, _, _, aim_ns):
+                self._measuring[run_id] = now + aim_ns
 
     def stop(self, now: int, run_id: RunId) -> None:
         """End a run early, with what it has done until now."""
+        if self._measuring.pop(run_id, None) is not None:
+            self._cut[run_id] = Failed("stopped")
         going = self._going.pop(run_id, None)
         if going is not None:
             busy_ns = now - going.started_at
@@ -81,16 +88,22 @@ class Cpu:
         """When the next run ends; None if none is going."""
         if self._cut:
             return 0
-        return min((self._ends_at(going) for going in self._going.values()), default=None)
+        return min((at for at, _ in self._ends()), default=None)
 
-    def finish(self, now: int) -> tuple[RunId, Searched]:
+    def finish(self, now: int) -> tuple[RunId, Outcome]:
         """The run that ended first, and its outcome."""
         for run_id in list(self._cut):
             return run_id, self._cut.pop(run_id)
-        run_id = min(self._going, key=lambda run: (self._ends_at(self._going[run]), run))
+        _, run_id = min(self._ends())
+        if self._measuring.pop(run_id, None) is not None:
+            return run_id, Measured(self.rate)
         going = self._going.pop(run_id)
         self._fill(now)
         return run_id, self._outcome(going.search, going.stops_at, self._ends_at(going) - going.started_at)
+
+    def _ends(self) -> list[tuple[int, RunId]]:
+        going = [(self._ends_at(going), run_id) for run_id, going in self._going.items()]
+        return going + [(at, run_id) for run_id, at in self._measuring.items()]
 
     def _fill(self, now: int) -> None:
         while self._waiting and len(self._going) < self.slots:

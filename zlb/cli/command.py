@@ -1,0 +1,119 @@
+"""What all commands share: grouped help, exit codes for what goes wrong, colour, one vocabulary of common options."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from zlb import __version__
+from zlb.core.errors import ExitCode, ZlbError
+
+CONTEXT_SETTINGS = {
+    "help_option_names": ["-h", "--help"],
+    "show_default": True,
+    "auto_envvar_prefix": "ZLB",
+    "max_content_width": 100,
+}
+
+PIPE_CLOSED = 141
+"""What a shell reports for a program ended by SIGPIPE (128 + 13): nobody reads our output any more."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Option(click.Option):
+    """An option that `--help` shows under `heading`; without one, under the last heading."""
+
+    def __init__(self, *args: Any, heading: str = "", **attrs: Any) -> None:
+        default = attrs.get("show_default")
+        if isinstance(default, str):  # click would put it in brackets of its own
+            attrs |= {"show_default": False, "help": f"{attrs['help']}  [default: {default}]"}
+        super().__init__(*args, **attrs)
+        self.heading = heading
+
+
+class Command(click.Command):
+    """A command whose help is grouped and whose `ZlbError`s become one line and an exit code."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options under their headings, in the order they were declared."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None:
+                heading = getattr(param, "heading", "") or next(reversed(groups), "Options")
+                groups.setdefault(heading, []).append(record)
+        for heading, records in groups.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it; every expected failure ends as the exit code that docs/cli.md promises."""
+        try:
+            return super().invoke(ctx)
+        except ZlbError as error:
+            complain(ctx, str(error))
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            ctx.exit(ExitCode.INTERRUPTED)
+        except BrokenPipeError:
+            silence(sys.stdout)
+            silence(sys.stderr)
+            ctx.exit(PIPE_CLOSED)
+
+
+def option(*names: str, heading: str = "", **attrs: Any) -> Callable[[Function], Function]:
+    """Declare an option under a heading of the help."""
+    return click.option(*names, cls=Option, heading=heading, **attrs)
+
+
+def version_option(program: str) -> Callable[[Function], Function]:
+    """`--version`."""
+    return click.version_option(__version__, prog_name=program, cls=Option)
+
+
+def common_options(heading: str, quiet: str, verbose: str) -> Callable[[Function], Function]:
+    """`--quiet` and `--verbose`, with what they mean here, and `--color`."""
+    color = option(
+        "--color/--no-color",
+        heading=heading,
+        default=None,
+        expose_value=False,
+        callback=_set_color,
+        is_eager=True,
+        show_default="on a terminal",
+        help="Colours or none; NO_COLOR is honoured.",
+    )
+
+    def declare(function: Function) -> Function:
+        function = color(function)
+        function = option("-v", "--verbose", heading=heading, is_flag=True, help=verbose)(function)
+        return option("-q", "--quiet", heading=heading, is_flag=True, help=quiet)(function)
+
+    return declare
+
+
+def complain(ctx: click.Context, text: str) -> None:
+    """One line about what went wrong, on stderr, after the name of the command."""
+    click.echo(f"{ctx.command_path}: {text}", err=True)
+
+
+def silence(stream: Any) -> None:
+    """Send what is still buffered for a closed pipe to nowhere, or Python would complain about it when it ends."""
+    with contextlib.suppress(
+        OSError, ValueError
+    ):  # a stand-in without a file descriptor has nothing to complain of
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def _set_color(ctx: click.Context, param: click.Parameter, value: bool | None) -> None:
+    if value is None and os.environ.get("NO_COLOR"):
+        value = False
+    ctx.color = value

@@ -1,0 +1,149 @@
+"""`--dry-run`: what a job would be, how many hits to expect, how long it would take here."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+
+from zlb.cli import human
+from zlb.cli.asked import Asked
+
+SUM_MAX = 10_000
+"""Terms of an exact Poisson sum; beyond, the normal distribution is near enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the job would run: these `peers`, or `slots` threads here, each testing `slot_per_s` if that is known."""
+
+    peers: tuple[str, ...]
+    slots: int
+    slot_per_s: float | None
+
+    @property
+    def per_s(self) -> float | None:
+        """Integers a second of this machine."""
+        return None if self.slot_per_s is None else self.slot_per_s * self.slots
+
+
+def chance_of_none(size: int, tests_per_hit: float) -> float:
+    """The probability that `size` integers hold no hit."""
+    if tests_per_hit <= 1:
+        return 0.0 if size else 1.0
+    return math.exp(size * math.log1p(-1 / tests_per_hit))
+
+
+def chance(size: int, tests_per_hit: float, wanted: int) -> float:
+    """The probability of at least `wanted` hits; beyond the first by Poisson's law, good where hits are rare."""
+    mean = size / tests_per_hit
+    if wanted <= 0:
+        return 1.0
+    if tests_per_hit <= 1:
+        return 1.0 if size >= wanted else 0.0
+    if wanted == 1:
+        return -math.expm1(size * math.log1p(-1 / tests_per_hit))
+    if wanted > SUM_MAX:
+        return 0.5 * math.erfc((wanted - 0.5 - mean) / math.sqrt(2 * mean))
+    fewer = math.fsum(math.exp(k * math.log(mean) - mean - math.lgamma(k + 1)) for k in range(wanted))
+    return min(max(1 - fewer, 0.0), 1.0)
+
+
+def seconds_needed(asked: Asked, per_s: float | None) -> tuple[float, float] | None:
+    """For the whole range, and on average until the stop rule is reached; None without a speed."""
+    if not per_s:
+        return None
+    puzzle = asked.puzzle
+    whole = puzzle.size / per_s
+    wanted = asked.job.hits_wanted
+    return whole, min(whole, wanted * puzzle.tests_per_hit / per_s) if wanted else whole
+
+
+def plan_lines(asked: Asked, place: Place) -> list[str]:
+    """The plan for people."""
+    puzzle, job = asked.puzzle, asked.job
+    mean, wanted = puzzle.expected_hits, max(job.hits_wanted, 1)
+    spread = math.sqrt(mean * (1 - 1 / puzzle.tests_per_hit))
+    needed = seconds_needed(asked, place.per_s)
+    rows = [
+        ("range", " and ".join(f"[{start}, {stop})" for start, stop in puzzle.spans)),
+        ("size", f"{puzzle.size} integers"),
+        ("kernel", f"{puzzle.kernel_name}, encoding {puzzle.encoding}, match {puzzle.match}"),
+        ("goal", f"{_goal(puzzle.params)}: {human.number(puzzle.tests_per_hit)} tries for a hit on average"),
+        ("stop", _stop(asked)),
+        ("hits", f"{_few(mean)} ± {_few(spread)} expected in the whole range"),
+        ("chance", _chances(puzzle.size, puzzle.tests_per_hit, wanted)),
+        ("grid", _grid(place)),
+        ("time", _time(needed, place)),
+    ]
+    return [f"{label:7} {text}" for label, text in rows]
+
+
+def plan_json(asked: Asked, place: Place) -> str:
+    """The plan as one JSON object, see docs/cli.md."""
+    puzzle, job = asked.puzzle, asked.job
+    needed = seconds_needed(asked, place.per_s)
+    fields = {
+        "event": "plan",
+        "ranges": [[str(start), str(stop)] for start, stop in puzzle.spans],
+        "size": str(puzzle.size),
+        "kernel": puzzle.kernel_name,
+        "encoding": puzzle.encoding,
+        "match": puzzle.match,
+        "stop": job.rule.value,
+        "hits_wanted": str(job.hits_wanted),
+        "tests_per_hit": puzzle.tests_per_hit,
+        "expected_hits": puzzle.expected_hits,
+        "chance_of_none": chance_of_none(puzzle.size, puzzle.tests_per_hit),
+        "chance": chance(puzzle.size, puzzle.tests_per_hit, max(job.hits_wanted, 1)),
+        "peers": list(place.peers),
+        "slots": place.slots,
+        "hashrate": place.per_s,
+        "eta_s": needed[1] if needed else None,
+        "whole_range_s": needed[0] if needed else None,
+    }
+    return json.dumps(fields, separators=(",", ":"), allow_nan=False)
+
+
+def _goal(params: dict[str, object]) -> str:
+    target = params.get("target")
+    return (
+        f"digest at most {target.hex()}" if isinstance(target, bytes) else f"{params['difficulty']} zero bits"
+    )
+
+
+def _stop(asked: Asked) -> str:
+    wanted = asked.job.hits_wanted
+    return {
+        "first": "at the first hit",
+        "lowest": "at the lowest hit",
+        "count": f"after {human.count(wanted, 'hit')}",
+        "all": "at the end of the range",
+    }[asked.job.rule.value]
+
+
+def _chances(size: int, tests_per_hit: float, wanted: int) -> str:
+    some = human.percent(chance(size, tests_per_hit, wanted))
+    none = human.percent(chance_of_none(size, tests_per_hit))
+    return f"{some} for {'a hit' if wanted == 1 else human.count(wanted, 'hit')}, {none} for none at all"
+
+
+def _grid(place: Place) -> str:
+    return (
+        f"peers {' '.join(place.peers)}"
+        if place.peers
+        else f"this process, {human.count(place.slots, 'thread')}"
+    )
+
+
+def _time(needed: tuple[float, float] | None, place: Place) -> str:
+    if needed is None or place.per_s is None:
+        return "unknown: this machine has not run the kernel yet"
+    whole, mean = needed
+    where = "this machine's speed; the peers' is not known" if place.peers else "measured here before"
+    speed = f"{human.rate(place.per_s)} ({where})"
+    return f"about {human.seconds(mean)}, the whole range {human.seconds(whole)}, at {speed}"
+
+
+def _few(value: float) -> str:
+    return f"{value:.0f}" if 100 <= value < 10**6 else human.number(value)

@@ -1,0 +1,218 @@
+"""A job's events as lines: `integer<TAB>digest` or JSON for stdout, words and a summary for stderr."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from zlb.cli import human
+from zlb.cli.asked import Asked
+from zlb.cli.screen import Screen
+from zlb.core.errors import ExitCode
+from zlb.core.events import (
+    Event,
+    HitFound,
+    JobEnded,
+    JobProgress,
+    NeighbourLost,
+    NeighbourRefused,
+    NeighbourUp,
+    Notice,
+)
+from zlb.core.limits import SECOND
+
+PROGRESS_JSON_NS = SECOND
+
+
+def outcome(ended: JobEnded) -> str:
+    """The status users read: the core's, but a job that ran out of time says so."""
+    return "timeout" if (ended.status, ended.detail) == ("cancelled", "timeout") else ended.status
+
+
+def exit_code(ended: JobEnded) -> ExitCode:
+    """What a command ends with after that job."""
+    if (ended.status, ended.detail) == ("cancelled", "interrupted"):
+        return ExitCode.INTERRUPTED
+    codes = {
+        "found": ExitCode.FOUND,
+        "complete": ExitCode.FOUND,
+        "exhausted": ExitCode.EXHAUSTED,
+        "timeout": ExitCode.TIMEOUT,
+    }
+    return codes.get(outcome(ended), ExitCode.FAILED)
+
+
+def zero_bits(digest: bytes, match: str) -> int:
+    """How many zero bits the digest has where `match` looks for them."""
+    as_number = int.from_bytes(digest, "little" if match == "bitcoin" else "big")
+    if match == "trailing" and as_number:
+        return (as_number & -as_number).bit_length() - 1
+    return 8 * len(digest) - as_number.bit_length()
+
+
+class Results:
+    """What stdout gets: here a line per hit and nothing else."""
+
+    def __init__(self, asked: Asked, screen: Screen) -> None:
+        self.asked = asked
+        self.screen = screen
+
+    def accepted(self, peers: int) -> None:
+        """Peers have answered, and the job begins."""
+
+    def hit(self, event: HitFound) -> None:
+        """A hit."""
+        self.screen.write(f"{event.n}\t{event.digest.hex()}")
+
+    def progress(self, event: JobProgress) -> None:
+        """The job moves on."""
+
+    def ended(self, event: JobEnded) -> None:
+        """The last word."""
+
+
+class JsonResults(Results):
+    """One JSON object per line; the fields are documented in docs/cli.md. Integers are strings."""
+
+    def __init__(self, asked: Asked, screen: Screen, with_progress: bool) -> None:
+        super().__init__(asked, screen)
+        self._with_progress = with_progress
+        self._progress_at_ns = 0
+
+    def accepted(self, peers: int) -> None:
+        """See docs/cli.md."""
+        puzzle = self.asked.puzzle
+        fields: dict[str, object] = {
+            "range": [str(puzzle.spans[0][0]), str(puzzle.spans[-1][1])],
+            "expected_hits": puzzle.expected_hits,
+            "peers": peers,
+        }
+        if len(puzzle.spans) > 1:
+            fields["ranges"] = [[str(start), str(stop)] for start, stop in puzzle.spans]
+        if self.asked.name is not None:
+            fields["name"] = self.asked.name
+        self._write("accepted", fields)
+
+    def hit(self, event: HitFound) -> None:
+        """See docs/cli.md."""
+        bits = zero_bits(event.digest, self.asked.puzzle.match)
+        self._write(
+            "hit", {"n": str(event.n), "digest": event.digest.hex(), "bits": bits, "peer": event.worker}
+        )
+
+    def progress(self, event: JobProgress) -> None:
+        """See docs/cli.md; once a second, if wanted at all."""
+        if not self._with_progress or event.elapsed_ns < self._progress_at_ns:
+            return
+        self._progress_at_ns = event.elapsed_ns + PROGRESS_JSON_NS
+        fields: dict[str, object] = {
+            "done": str(event.done),
+            "size": str(event.size),
+            "hits": str(event.hits),
+        }
+        fields |= {"elapsed_s": _seconds(event.elapsed_ns), "hashrate": _per_s(event.done, event.elapsed_ns)}
+        self._write("progress", {**fields, "peers": len(event.workers)})
+
+    def ended(self, event: JobEnded) -> None:
+        """See docs/cli.md."""
+        fields: dict[str, object] = {"status": outcome(event)}
+        fields |= {"tested": str(event.tested), "recomputed": str(event.recomputed)}
+        fields |= {
+            "elapsed_s": _seconds(event.elapsed_ns),
+            "hashrate": _per_s(event.tested, event.elapsed_ns),
+        }
+        self._write("done", fields)
+
+    def _write(self, event: str, fields: dict[str, object]) -> None:
+        line = {"event": event, "job": self.asked.job.id, **fields}
+        self.screen.write(json.dumps(line, separators=(",", ":"), allow_nan=False))
+
+
+class Report:
+    """Takes a job's events as they come; `end` has the last word, which a job that reached no peer never gets."""
+
+    def __init__(self, results: Results, dialled: int, quiet: bool, verbose: bool) -> None:
+        self.refusals: list[str] = []
+        self._results = results
+        self._asked, self._screen = results.asked, results.screen
+        self._dialled = dialled
+        self._quiet, self._verbose = quiet, verbose
+        self._neighbours: dict[str, None] = {}
+        self._accepted = False
+
+    def on_event(self, event: Event) -> None:
+        """Say what is to be said about it."""
+        match event:
+            case HitFound():
+                self._accept()
+                self._results.hit(event)
+            case JobProgress():
+                if self._neighbours:
+                    self._accept()
+                    self._results.progress(event)
+                self._screen.update(event)
+            case NeighbourUp(node):
+                self._neighbours[node] = None
+                self._accept_if_all_answered()
+                self._murmur(f"{node} is with us")
+            case NeighbourLost(node, reason):
+                self._neighbours.pop(node, None)
+                self._murmur(f"{node} left: {reason}")
+            case NeighbourRefused(where, _, detail):
+                self.refusals.append(f"{where} refused: {detail}")
+                self._screen.say(self.refusals[-1])
+                self._accept_if_all_answered()
+            case Notice(text):
+                self._murmur(text)
+            case JobEnded():
+                self._screen.close()
+
+    def end(self, ended: JobEnded) -> None:
+        """The summary, after everything else."""
+        self._screen.close()
+        self._accept()
+        self._results.ended(ended)
+        if not self._quiet:
+            for line in summary(self._asked, ended):
+                self._screen.say(line)
+
+    def _accept_if_all_answered(self) -> None:
+        """Peers answer within milliseconds of each other; whoever does not is not waited for, see `JobProgress`."""
+        if self._neighbours and len(self._neighbours) + len(self.refusals) >= self._dialled:
+            self._accept()
+
+    def _accept(self) -> None:
+        if not self._accepted:
+            self._accepted = True
+            self._results.accepted(len(self._neighbours))
+
+    def _murmur(self, line: str) -> None:
+        if self._verbose:
+            self._screen.say(line)
+
+
+def summary(asked: Asked, ended: JobEnded) -> list[str]:
+    """One line on how it went, and one more if work was done twice."""
+    status = outcome(ended)
+    good = status in ("found", "complete")
+    why = f" ({ended.detail})" if ended.detail and status != "timeout" else ""
+    workers = sum(worker.tested > 0 for worker in ended.workers)
+    elapsed_s = ended.elapsed_ns / SECOND
+    lines = [
+        f"{asked.title}: {click.style(status, fg='green' if good else 'yellow')}{why}, "
+        f"{human.count(ended.hits, 'hit')}; {human.number(ended.tested)} integers in {human.seconds(elapsed_s)}, "
+        f"{human.rate(_per_s(ended.tested, ended.elapsed_ns))}, {human.count(workers, 'peer')}, "
+        f"{human.share(ended.done, asked.puzzle.size)} of the range"
+    ]
+    if ended.recomputed:
+        lines.append(f"at most {human.count(ended.recomputed, 'integer')} were hashed twice")
+    return lines
+
+
+def _seconds(elapsed_ns: int) -> float:
+    return round(elapsed_ns / SECOND, 6)
+
+
+def _per_s(integers: int, elapsed_ns: int) -> float:
+    return round(integers * SECOND / elapsed_ns, 1) if elapsed_ns > 0 else 0.0

@@ -1,0 +1,277 @@
+"""What options take: text in, values out, and one clear line when the text is wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from zlb.cli.integers import RangeError, parse_integer, parse_range
+from zlb.core import endpoints
+from zlb.core.ids import Endpoint, Span
+from zlb.core.limits import MS, PARAMS_BYTES_MAX, SECOND, SLOTS_MAX
+
+DEFAULT_PEER = "tcp://127.0.0.1:7001"
+
+_UNITS = {
+    "ns": 1,
+    "us": MS // 1000,
+    "ms": MS,
+    "s": SECOND,
+    "m": 60 * SECOND,
+    "h": 3600 * SECOND,
+    "d": 86_400 * SECOND,
+}
+_PIECE = re.compile(r"([0-9]+)(?:\.([0-9]+))?(ns|us|ms|s|m|h|d)")
+_PLAIN_SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+_DURATION_TEXT_MAX = 60
+DURATION_NS_MAX = 3650 * _UNITS["d"]
+"""Ten years: below every deadline the timers know, and no person waits longer."""
+
+_HEX = re.compile(r"[0-9a-fA-F]*")
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkSize:
+    """The size of subjobs: one of a time and a number of integers."""
+
+    time_ns: int | None
+    count: int | None
+
+
+class RangeType(click.ParamType[Span]):
+    """`A:B`, `A:+N` or `:B`, see `zlb.cli.integers`."""
+
+    name = "spec"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Span:
+        """The half-open range."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return parse_range(str(value))
+        except RangeError as error:
+            self.fail(_pointed_out(error), param, ctx)
+
+
+class DurationType(click.ParamType[int]):
+    """`90` (seconds), `90s`, `250ms`, `5m`, `1h30m` as ns."""
+
+    name = "dur"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """ns, more than none."""
+        if isinstance(value, int):
+            return value
+        text = str(value).strip()
+        duration_ns = duration_of(f"{text}s" if _PLAIN_SECONDS.fullmatch(text) else text)
+        if duration_ns is None:
+            self.fail(f"{value!r} is no duration: 90, 90s, 250ms, 5m or 1h30m", param, ctx)
+        _bounded(self, duration_ns, param, ctx)
+        return duration_ns
+
+
+class ChunkType(click.ParamType[ChunkSize]):
+    """A duration with its unit (`250ms`) or a number of integers (`1e6`, `4Mi`)."""
+
+    name = "dur|n"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> ChunkSize:
+        """The one that was meant."""
+        if isinstance(value, ChunkSize):
+            return value
+        text = str(value).strip()
+        duration_ns = duration_of(text)
+        if duration_ns is not None:
+            _bounded(self, duration_ns, param, ctx)
+            return ChunkSize(duration_ns, None)
+        try:
+            count = parse_integer(text)
+        except RangeError as error:
+            hint = "neither a duration (250ms, 2s) nor a number of integers (1e6, 4Mi)"
+            self.fail(f"{hint}: {_pointed_out(error)}", param, ctx)
+        if count == 0:
+            self.fail("a subjob holds at least one integer", param, ctx)
+        return ChunkSize(None, count)
+
+
+class HexType(click.ParamType[bytes]):
+    """So many bytes as hexadecimal digits, most significant first, `0x` allowed."""
+
+    name = "hex"
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
+        """The bytes."""
+        if isinstance(value, bytes):
+            return value
+        text = str(value)
+        found = hex_bytes(text[2:] if text[:2].lower() == "0x" else text)
+        if isinstance(found, str):
+            self.fail(found, param, ctx)
+        if len(found) != self.length:
+            wanted = f"{2 * self.length} hex digits ({self.length} bytes)"
+            self.fail(f"{wanted} are needed, these are {2 * len(found)}", param, ctx)
+        return found
+
+
+class BytesType(click.ParamType[bytes]):
+    """Bytes as text, as `0x` and hex digits, or as `@` and the name of a file that holds them."""
+
+    name = "text"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
+        """The bytes; text as the terminal sent it."""
+        if isinstance(value, bytes):
+            return value
+        text = str(value)
+        if text.startswith("@"):
+            return self._content(text[1:], param, ctx)
+        if not text.startswith("0x"):
+            return os.fsencode(text)
+        found = hex_bytes(text[2:])
+        if isinstance(found, str):
+            self.fail(f"{found} (0x starts hexadecimal)", param, ctx)
+        return found
+
+    def _content(self, name: str, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
+        try:
+            with Path(name).open("rb") as file:
+                content = file.read(PARAMS_BYTES_MAX + 1)
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "no file has such a name"
+            self.fail(f"file {name!r}: {why}", param, ctx)
+        if len(content) > PARAMS_BYTES_MAX:
+            self.fail(f"file {name!r} is longer than {PARAMS_BYTES_MAX} bytes", param, ctx)
+        return content
+
+
+class EndpointType(click.ParamType[Endpoint]):
+    """`tcp://HOST:PORT`, `ipc://PATH` or `inproc://NAME`; `*` for host or port only where one listens."""
+
+    name = "endpoint"
+
+    def __init__(self, listening: bool = False) -> None:
+        self.listening = listening
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Endpoint:
+        """The endpoint as it was written."""
+        text = str(value)
+        try:
+            parts = endpoints.parse(text)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if "*" in (parts.host, parts.port) and not self.listening:
+            self.fail(f"{text!r}: to dial, name the host and the port", param, ctx)
+        return Endpoint(text)
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        """Several endpoints in one variable, between blanks or commas."""
+        return [text for text in re.split(r"[\s,]+", rv) if text]
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The transports, and where a peer listens unless told otherwise."""
+        return [CompletionItem(text) for text in (DEFAULT_PEER, "ipc://") if text.startswith(incomplete)]
+
+
+class CountType(click.ParamType[int]):
+    """A number of things, at least one, written like the integers of a range."""
+
+    name = "n"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number."""
+        if isinstance(value, int):
+            return value
+        try:
+            count = parse_integer(str(value))
+        except RangeError as error:
+            self.fail(_pointed_out(error), param, ctx)
+        if count == 0:
+            self.fail("at least 1", param, ctx)
+        return count
+
+
+class KernelType(click.ParamType[str]):
+    """The name of a kernel; whether it is installed is found out when it is loaded."""
+
+    name = "name"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name."""
+        return str(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The installed kernels."""
+        from zlb.kernels import kernel_names
+
+        return [CompletionItem(name) for name in kernel_names() if name.startswith(incomplete)]
+
+
+ONE_PER_CORE = 0
+
+
+class SlotsType(click.ParamType[int]):
+    """A number of worker threads, or `cores` (`ONE_PER_CORE`)."""
+
+    name = "n"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number; `ONE_PER_CORE` for as many as there are cores."""
+        if value in ("cores", ONE_PER_CORE):
+            return ONE_PER_CORE
+        text = str(value)
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= SLOTS_MAX:
+            self.fail(f"{text!r} is no number of threads from 1 to {SLOTS_MAX}", param, ctx)
+        return int(text)
+
+
+def duration_of(text: str) -> int | None:
+    """ns of a duration in which every number has its unit, or None if `text` is none."""
+    if not text or len(text) > _DURATION_TEXT_MAX:
+        return None
+    total_ns, position = 0, 0
+    while position < len(text):
+        found = _PIECE.match(text, position)
+        if found is None:
+            return None
+        whole, part, unit = found[1], found[2] or "", found[3]
+        total_ns += int(whole + part) * _UNITS[unit] // 10 ** len(part)
+        position = found.end()
+    return total_ns
+
+
+def hex_bytes(digits: str) -> bytes | str:
+    """The bytes, or one line about what is wrong."""
+    good = _HEX.match(digits)
+    assert good is not None
+    if good.end() < len(digits):
+        return f"{digits[good.end()]!a} (digit {good.end() + 1}) is not hexadecimal"
+    if len(digits) % 2:
+        return f"an odd number of hex digits ({len(digits)})"
+    return bytes.fromhex(digits)
+
+
+def _bounded(
+    kind: click.ParamType[Any], duration_ns: int, param: click.Parameter | None, ctx: click.Context | None
+) -> None:
+    if duration_ns <= 0:
+        kind.fail("a duration of nothing", param, ctx)
+    if duration_ns > DURATION_NS_MAX:
+        kind.fail("longer than ten years", param, ctx)
+
+
+def _pointed_out(error: RangeError) -> str:
+    picture = error.pointed_out().replace("\n", "\n    ")
+    return f"{error.reason}\n\n    {picture}"

@@ -1,0 +1,94 @@
+"""The rate of a kernel, measured in a process of its own: `python -m zlb.drivers.gauge` does what `Gauge` asks for.
+
+A process that has loaded numba keeps some 120 MB for good. A peer that waits for work should not, so the measurement
+happens beside it, and leaves the compiled kernel in the cache for the day work comes.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from zlb.core.limits import SECOND
+from zlb.core.work import Failed, Measure, Measured, Outcome
+from zlb.wire import values
+
+FIRST_COUNT = 1 << 14
+GROWTH_MAX = 64
+"""The first, short round may be all overhead: never believe it by more than this."""
+GAUGE_S_MAX = 300
+"""A kernel that is not measured by then, compilation included, never will be."""
+
+
+class Gauge:
+    """Measures in a child process; calls `on_done` once, from a thread, also after `stop`."""
+
+    def __init__(self, work: Measure, on_done: Callable[[Outcome], None]) -> None:
+        ask = json.dumps([work.kernel, work.params.hex(), work.slots, work.aim_ns])
+        self._child = subprocess.Popen(
+            [sys.executable, "-P", "-m", __name__, ask],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._thread = threading.Thread(target=self._wait, args=(on_done,), name="gauge", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the child; the outcome is then a failure, unless it was quicker."""
+        self._child.terminate()
+
+    def join(self) -> None:
+        """Wait until the child has ended."""
+        self._thread.join()
+
+    def _wait(self, on_done: Callable[[Outcome], None]) -> None:
+        try:
+            answer, complaint = self._child.communicate(timeout=GAUGE_S_MAX)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            answer, complaint = self._child.communicate()
+        if self._child.returncode == 0:
+            on_done(Measured(float(answer)))
+        elif self._child.returncode < 0:
+            on_done(Failed("stopped"))
+        else:
+            on_done(Failed((complaint.strip().splitlines() or ["no reason given"])[-1]))
+
+
+def measure(kernel: str, params: bytes, slots: int, aim_ns: int) -> float:
+    """Integers a second of one slot while `slots` threads search at once: rounds grow until one takes `aim_ns`.
+
+    The first round warms the kernel up and never counts.
+    """
+    import numpy as np
+
+    from zlb.kernels import load_kernel
+
+    search = load_kernel(kernel).prepare(values.unpack(params)).search
+    flag = np.zeros(1, dtype=np.uint8)
+
+    def timed(count: int) -> int:
+        started_ns = time.perf_counter_ns()
+        search(0, count, flag, 1)
+        return time.perf_counter_ns() - started_ns
+
+    count, warm = FIRST_COUNT, False
+    with ThreadPoolExecutor(slots) as threads:
+        while True:
+            mean_ns = sum(threads.map(timed, [count] * slots)) // slots
+            if warm and 2 * mean_ns >= aim_ns:
+                return count * SECOND / mean_ns
+            warm = True
+            count = max(1, int(count * min(GROWTH_MAX, aim_ns / mean_ns)))
+
+
+if __name__ == "__main__":
+    _kernel, _params, _slots, _aim_ns = json.loads(sys.argv[1])
+    print(measure(_kernel, bytes.fromhex(_params), _slots, _aim_ns))
