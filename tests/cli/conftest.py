@@ -9,7 +9,6 @@ from click.testing import CliRunner, Result
 
 from zlb.cli import run
 from zlb.cli.main import zlb
-from zlb.core.errors import ZlbError
 from zlb.core.events import Event, HitFound, JobEnded, JobProgress, NeighbourUp, WorkerView
 from zlb.core.ids import JobId, NodeId
 from zlb.core.work import Job
@@ -42,6 +41,9 @@ class FakeGrid:
     ending: Callable[[JobId], JobEnded] = ended
     error: BaseException | None = None
     calls: list[tuple[Job, run.Grid, run.Chunk, int | None]] = field(default_factory=list)
+    ended = staticmethod(ended)
+    progress = staticmethod(progress)
+    found = staticmethod(found)
 
     def submit(
         self,
@@ -97,6 +99,3 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
 def submit(grid: FakeGrid, call: Call) -> Call:
     """Call `zlb submit ARGUMENTS` on the grid that is not there."""
     return lambda *arguments, env=None: call("submit", *arguments, env=env)
-
-
-__all__ = ["FakeGrid", "ZlbError"]

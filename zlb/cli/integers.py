@@ -36,7 +36,7 @@ _BASES = {"0x": 16, "0o": 8, "0b": 2}
 
 _TOKEN = re.compile(
     r"""(?P<based>0[xX][0-9a-fA-F]+(_[0-9a-fA-F]+)*|0[oO][0-7]+(_[0-7]+)*|0[bB][01]+(_[01]+)*)
-    |(?P<whole>[0-9]+(_[0-9]+)*)(\.(?P<part>[0-9]+(_[0-9]+)*))?([eE]\+?(?P<exponent>[0-9]+))?(?P<suffix>[kMGT]i?)?
+    |(?P<whole>[0-9]+(_[0-9]+)*)(\.(?P<part>[0-9]+(_[0-9]+)*))?([eE]\+?(?P<exponent>[0-9]+))?(?P<suffix>[KMGT]i|[kMGT])?
     |(?P<sign>\*\*|[-+^:])""",
     re.VERBOSE,
 )
@@ -202,10 +202,8 @@ def _value(found: re.Match[str], text: str, position: int) -> int:
     exponent = int(found["exponent"] or 0)
     if exponent > EXPONENT_MAX:
         raise RangeError(f"an exponent is at most {EXPONENT_MAX}", text, found.start("exponent"))
-    suffix = found["suffix"] or ""
-    if suffix and suffix not in SUFFIXES:
-        raise RangeError(_misplaced(suffix), text, found.start("suffix"))
-    scaled: int = int(found["whole"].replace("_", "") + part) * 10**exponent * SUFFIXES.get(suffix, 1)
+    factor = SUFFIXES[found["suffix"]] if found["suffix"] else 1
+    scaled: int = int(found["whole"].replace("_", "") + part) * 10**exponent * factor
     if scaled % 10 ** len(part):
         raise RangeError(f"{found[0]} is no whole number", text, position)
     return scaled // int(10 ** len(part))

@@ -107,24 +107,29 @@ def _new_live() -> Live:
 
 
 def _drawing(asked: Asked, progress: JobProgress, per_s: float, rows: list[Row]) -> RenderableType:
+    """Nothing wraps, however narrow the terminal; names are text, whatever brackets they have."""
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table
+    from rich.text import Text
 
-    left = asked.seconds_left(progress, per_s)
+    def text(line: str) -> Text:
+        return Text(line, no_wrap=True, overflow="ellipsis")
+
     head = Table.grid(padding=(0, 2))
-    head.add_row(
-        asked.title,
-        ProgressBar(total=max(progress.size, 1), completed=progress.done, width=BAR_COLUMNS),
-        human.share(progress.done, progress.size),
-        human.rate(per_s),
-        human.count(progress.hits, "hit"),
-        f"about {human.seconds(left)} left" if left is not None else "",
-    )
+    bar = ProgressBar(total=max(progress.size, 1), completed=progress.done, width=BAR_COLUMNS)
+    head.add_row(bar, text(human.share(progress.done, progress.size)), text(asked.title))
+    left = asked.seconds_left(progress, per_s)
+    facts = [human.count(progress.hits, "hit"), human.rate(per_s)]
+    if left is not None:
+        facts.append(f"about {human.seconds(left)} left")
+    lines: list[RenderableType] = [head, text(", ".join(facts))]
     if not rows:
-        return Group(head, "  waiting for workers")
+        return Group(*lines, text("waiting for workers"))
     workers = Table.grid(padding=(0, 2))
     for row in rows[:WORKERS_SHOWN_MAX]:
-        workers.add_row(*row)
-    hidden = len(rows) - WORKERS_SHOWN_MAX
-    return Group(head, workers, f"  and {hidden} more") if hidden > 0 else Group(head, workers)
+        workers.add_row(*map(text, row))
+    lines.append(workers)
+    if len(rows) > WORKERS_SHOWN_MAX:
+        lines.append(text(f"  and {len(rows) - WORKERS_SHOWN_MAX} more"))
+    return Group(*lines)

@@ -18,8 +18,8 @@ import zmq
 
 from zlb.core import endpoints
 from zlb.core.config import CoordinatorConfig, PeerConfig, SubmitterConfig, WorkerConfig
-from zlb.core.errors import ExitCode, ZlbError
-from zlb.core.events import Event, JobEnded, NeighbourRefused
+from zlb.core.errors import ErrorCode, ExitCode, ZlbError
+from zlb.core.events import Event, JobEnded, NeighbourRefused, Notice
 from zlb.core.ids import Endpoint, NodeId
 from zlb.core.work import Job
 from zlb.drivers.bus import Bus
@@ -82,10 +82,9 @@ def submit(
     if grid.peers:
         return _coordinate(context, job, check, grid.peers, chunk, timeout_ns, on_event)
     embedded, endpoint = _embedded_peer(context, grid)
-    try:
-        return _coordinate(context, job, check, (endpoint,), chunk, timeout_ns, on_event)
-    finally:
-        embedded.join()
+    ended = _coordinate(context, job, check, (endpoint,), chunk, timeout_ns, on_event)
+    embedded.join()  # not after an exception: a second Ctrl-C does not wait for a kernel that is being compiled
+    return ended
 
 
 def serve(
@@ -111,6 +110,9 @@ def serve(
     on_event(Listening(me, bus.listen, bus.publish_endpoint, slots))
     with _signals(reactor):
         reactor.run()
+    refused = {code.name: bus.counts[code.name] for code in ErrorCode if bus.counts[code.name]}
+    if refused:
+        on_event(Notice(f"refused from others: {refused}"))
 
 
 def _coordinate(

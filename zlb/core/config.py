@@ -56,6 +56,8 @@ class CoordinatorConfig:
     """Aimed length of an unknown worker's first subjob; doubles with each clean one up to `chunk_ns`."""
     first_count: int = 16
     """First subjob, in integers, of a worker with no known rate: kernels may be slow. Doubles likewise."""
+    tail_ns: int = 20 * MS
+    """Smallest subjob at the end of a job, where sizes shrink. Shorter: workers finish closer together."""
     silence_ns: int = 3 * SECOND
     """A lease not mentioned for so long expires: 3 reports of `WorkerConfig.report_ns`."""
     period_ns: int = 500 * MS

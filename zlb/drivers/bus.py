@@ -10,6 +10,7 @@ import os
 import socket as posix
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 import zmq
@@ -120,7 +121,7 @@ class Bus:
         """`node` is gone: unsubscribe. A link we dialled stays, and reconnects should its listener return."""
         endpoint = self._publishers.pop(node, None)
         if endpoint is not None:
-            self._sub.disconnect(endpoint)
+            self._unsubscribe(endpoint)
         link = self._links.get(node)
         if link is not None and link.routing_id is not None:
             del self._links[node]
@@ -264,8 +265,12 @@ class Bus:
             return
         former = self._publishers.get(node)
         if former is not None:
-            self._sub.disconnect(former)
+            self._unsubscribe(former)
         self._publishers[node] = endpoint
+
+    def _unsubscribe(self, endpoint: str) -> None:
+        with suppress(zmq.ZMQError):  # an inproc endpoint ends with its socket: nothing is left to disconnect
+            self._sub.disconnect(endpoint)
 
     def _send_frame(self, link: _Link, frame: bytes) -> None:
         try:
