@@ -22,10 +22,10 @@ BLOCK_125552 = bytes.fromhex(
 )
 def test_the_nonce_of_a_block_is_a_hit(header: bytes, nonce: int, bits: int) -> None:
     params = header_params(header)
-    digest = SHA256D.check(params, nonce)
+    digest = SHA256D.checker(params)(nonce)
     assert digest is not None
     assert 256 - int.from_bytes(digest, "little").bit_length() == bits
-    assert SHA256D.check(params, nonce + 1) is None
+    assert SHA256D.checker(params)(nonce + 1) is None
     assert header[76:] == nonce.to_bytes(4, "little")
 
 

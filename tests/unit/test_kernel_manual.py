@@ -32,7 +32,7 @@ def test_kernel_of_ones_own(root: Path) -> None:
     params, flag = {"zero_bits": 6}, np.zeros(1, np.uint8)
     found = kernel.prepare(params).search(0, 5000, flag, 10**6)
     assert found.stopped_at == 5000
-    assert [hit.n for hit in found.hits] == [n for n in range(5000) if kernel.check(params, n)]
+    assert [hit.n for hit in found.hits] == [n for n in range(5000) if kernel.checker(params)(n)]
     assert len(found.hits) == pytest.approx(5000 / kernel.tests_per_hit(params), rel=0.5)
     assert kernel.prepare(params).search(0, 5000, flag, 3).stopped_at == found.hits[2].n + 1
     assert kernel.prepare(params).search(7, 5000, np.ones(1, np.uint8), 3).stopped_at == 7

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -273,7 +272,7 @@ def _run(asked: Asked, place: _Place, given: dict[str, Any]) -> int:
     report = Report(results, max(len(place.peers), 1), quiet, verbose)
     grid = run.Grid(place.peers, place.slots, place.state_dir or run.default_state_dir())
     chunk = run.Chunk(given["chunk"].time_ns, given["chunk"].count)
-    check = partial(asked.puzzle.kernel.check, asked.puzzle.params)
+    check = asked.puzzle.kernel.checker(asked.puzzle.params)
     try:
         ended = run.submit(asked.job, check, grid, chunk, given["timeout"], report.on_event)
         report.end(ended)

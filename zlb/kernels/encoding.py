@@ -27,13 +27,9 @@ class Encoding:
 
     def encode(self, n: int) -> bytes:
         """The bytes for `n`, which must lie in [0, capacity)."""
-        wheels = bytearray()
-        while n or not wheels:
-            n, digit = divmod(n, len(self.digits))
-            wheels.append(self.digits[digit])
         if self.width is not None:
-            wheels.extend(self.digits[:1] * (self.width - len(wheels)))
-        return bytes(wheels if self.fastest_first else reversed(wheels))
+            return n.to_bytes(self.width, "little" if self.fastest_first else "big")
+        return b"%d" % n if len(self.digits) == 10 else b"%x" % n
 
     def segments(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Cut [start, stop) where the number of wheels changes; yields [first, end) pieces in order."""

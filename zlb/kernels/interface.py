@@ -4,7 +4,7 @@ A kernel answers "which integers of a range are hits" for one kind of puzzle; `d
 Neither this module nor anything a client needs to describe a puzzle or verify a hit imports numba or numpy.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -61,10 +61,10 @@ class Kernel(Protocol):
         """Mean number of integers tested per hit, so that expected hits = size of the range / this."""
         ...
 
-    def check(self, params: Mapping[str, object], n: int) -> bytes | None:
-        """The digest if `n` is a hit, else None: also for integers outside what the puzzle can express.
+    def checker(self, params: Mapping[str, object]) -> Callable[[int], bytes | None]:
+        """A function that tells of an integer its digest if it is a hit, else None, also where the puzzle has no such.
 
-        The slow and certain twin of `Search.search`, for whoever verifies a hit without being able to compile.
+        The slow and certain twin of `Search.search`, for whoever verifies hits without being able to compile.
         """
         ...
 

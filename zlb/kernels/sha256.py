@@ -4,7 +4,7 @@ The message is prefix + encoded integer + suffix; its digest is SHA-256 once, or
 what a puzzle is and decides single integers with hashlib. Searching ranges is in `sha256_search`, imported on demand.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -71,11 +71,9 @@ class Sha256Kernel:
         """See `Kernel.tests_per_hit`; here 2^difficulty, or 2^256 / (target + 1)."""
         return self.puzzle(params).rule.tests_per_hit()
 
-    def check(self, params: Mapping[str, object], n: int) -> bytes | None:
-        """See `Kernel.check`."""
-        if not _is_int(n):
-            raise KernelError("only integers can be checked")
-        return self.puzzle(params).check(n)
+    def checker(self, params: Mapping[str, object]) -> Callable[[int], bytes | None]:
+        """See `Kernel.checker`."""
+        return self.puzzle(params).check
 
     def prepare(self, params: Mapping[str, object]) -> Search:
         """See `Kernel.prepare`; seconds on a machine's first call, a fraction of one later."""

@@ -262,7 +262,8 @@ class Coordinator(Core):
 
     def _enter(self, now: int, src: NodeId, worker: _Worker, lease: Lease, part: Part) -> None:
         spans = [done.span for done in part.done]
-        found = [(hit.n, hit.digest) for hit in part.hits]
+        news = any(lease.unreported.overlap(*span) for span in spans)  # else it is a repeated report
+        found = [(hit.n, hit.digest) for hit in part.hits] if news else []
         if any(self._check_hit(n) != digest for n, digest in found):
             self.bad_hits += 1
             self._fail(now, src, worker, lease, f"{src} reported a hit that is none")

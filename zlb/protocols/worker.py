@@ -178,6 +178,10 @@ class Worker(Core):
         job = self._job_of(now, src, message.job)
         if job is not None:
             job.reports.pop(message.sequence, None)
+            for (
+                report
+            ) in job.reports.values():  # the coordinator is at work on them: no need to say them again
+                report.resend_at = max(report.resend_at, now + report.wait_ns)
             if job.report_at == NEVER and job.leases:
                 job.report_at = now + (0 if job.unreported else self.config.report_ns)
             self._start_runs()
