@@ -96,9 +96,12 @@ class Bench:
         self.request()
         self.transfer(*grants)
 
-    def finish(self, run_id: int, *hits: int, stopped_at: int | None = None, outcome: Outcome | None = None) -> None:
+    def finish(
+        self, run_id: int, *hits: int, stopped_at: int | None = None, outcome: Outcome | None = None
+    ) -> None:
         search = self.out.pop(RunId(run_id))
-        done = Searched(search.stop if stopped_at is None else stopped_at, tuple(Hit(n, b"d") for n in hits), MS)
+        stop = search.stop if stopped_at is None else stopped_at
+        done = Searched(stop, tuple(Hit(n, b"d") for n in hits), (stop - search.start) * MS)  # 1000 a second
         self.do(self.core.on_done(self.now, RunId(run_id), outcome or done))
 
     def report(self) -> TaskReport:
@@ -256,7 +259,12 @@ def test_task_report_done_is_told_in_one_sequence_only() -> None:
     for message in bench.sent:
         if isinstance(message, TaskReport):
             bench.ack(message)
-    spans = [done.span for m in {m for m in bench.sent if isinstance(m, TaskReport)} for p in m.parts for done in p.done]
+    spans = [
+        done.span
+        for m in {m for m in bench.sent if isinstance(m, TaskReport)}
+        for p in m.parts
+        for done in p.done
+    ]
     assert sorted(spans) == [(0, 100), (100, 200), (200, 300), (300, 400)]
 
 
@@ -297,7 +305,6 @@ def test_task_report_error_says_why_a_lease_was_given_up() -> None:
     assert (part.ended, part.error, part.done[0].span) == (True, "no such kernel", (100, 200))
 
 
-@pytest.mark.xfail(reason="DEFECT: a kernel's long error makes a report no coordinator can decode", strict=True)
 def test_task_report_a_long_error_still_fits_the_wire() -> None:
     bench = Bench()
     bench.lease(Grant(0, 100, 1))
@@ -325,7 +332,9 @@ def test_reports_in_flight_are_bounded() -> None:
     reports = {m.sequence: m for m in bench.sent if isinstance(m, TaskReport)}
     assert len(reports) == REPORTS_UNACKED_MAX
     bench.ack(reports[min(reports)])
-    assert len(bench.report().parts[0].hits) == 100 - REPORTS_UNACKED_MAX  # all that gathered
+    bench.now += SECOND
+    (news,) = [m for m in bench.tick() if isinstance(m, TaskReport) and m.sequence not in reports]
+    assert len(news.parts[0].hits) == 100 - REPORTS_UNACKED_MAX  # all that gathered
 
 
 def test_pieces_not_reported_hold_new_runs_back() -> None:
@@ -336,6 +345,20 @@ def test_pieces_not_reported_hold_new_runs_back() -> None:
     assert PIECES_UNREPORTED_MAX <= bench.core._jobs["j"].unreported <= PIECES_UNREPORTED_MAX + 2  # type: ignore[index]
     bench.tick(SECOND)
     assert bench.out
+
+
+def test_task_report_a_lost_one_is_repeated_though_others_are_acknowledged() -> None:
+    bench = Bench()
+    bench.lease(Grant(0, 100_000, 1))
+    bench.finish(0, 5)
+    lost = bench.report()
+    for run_id in range(1, 31):  # three seconds, a hit every tenth of one
+        bench.now += 100 * MS
+        bench.finish(run_id, bench.out[RunId(run_id)].start)
+        for message in bench.tick():
+            if isinstance(message, TaskReport) and message != lost:
+                bench.ack(message)
+    assert bench.sent.count(lost) > 1
 
 
 # -- TASK_CANCEL, JOB_CLOSED, GOODBYE
@@ -417,7 +440,6 @@ def test_load_is_time_at_the_measured_rate() -> None:
     assert bench.core.load() == (SECOND, 1000.0, 2, 2)  # 2000 integers, 2 slots of 1000 a second
 
 
-@pytest.mark.xfail(reason="DEFECT: load_ns passes 2**64 - 1 and ends the process when encoded", strict=True)
 def test_load_of_a_huge_lease_fits_the_wire() -> None:
     bench = Bench(rate=1e7)
     bench.lease(Grant(0, 1 << 60, 1))
@@ -443,14 +465,12 @@ def test_ended_jobs_are_remembered_up_to_their_bound() -> None:
     assert bench.core.jobs == ["j0"]
 
 
-@pytest.mark.xfail(reason="DEFECT: an open request to a dead coordinator keeps the room from other jobs", strict=True)
 def test_two_jobs_a_dead_coordinator_does_not_hold_up_the_other() -> None:
     bench = Bench()
     bench.request("dead", "gone")
     bench.advert("j")
     asked = []
-    while bench.now < 5 * SECOND:  # the neighbour is lost after four
-        bench.now = bench.core.deadline()
-        asked += [m.job for m in bench.tick() if isinstance(m, TaskRequest)]
+    for _ in range(10):  # five seconds; the neighbour is lost after four
         bench.advert("j")
+        asked += [m.job for m in bench.tick(500 * MS) if isinstance(m, TaskRequest)]
     assert "j" in asked

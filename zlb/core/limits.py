@@ -63,6 +63,10 @@ SEND_QUEUE_MAX = 10_000
 """ZeroMQ high-water mark of a link in messages; a full queue is a lost message, counted."""
 BACKLOG = 4096
 """Connections waiting to be accepted: libzmq's 100 makes a join storm crawl at one retransmission a second."""
+RATE_MAX = 1e18
+"""Integers a second of one slot that anyone may claim; a fast GPU does 1e10."""
+LOAD_NS_MAX = (1 << 64) - 1
+"""Load that still fits the wire: 584 years."""
 INTEGERS_MAX = 1 << 64
 """Ranges end here: an integer fits 64 bits."""
 

@@ -11,8 +11,11 @@ from zlb.core.limits import NODE_ID_BYTES_MAX
 Count = Annotated[int, Meta(ge=0)]
 """0 .. 2**64 - 1: MessagePack holds no larger integer."""
 
-Name = Annotated[str, Meta(min_length=1, max_length=NODE_ID_BYTES_MAX, pattern=r"^[!-~]+\Z")]
-"""A node, job or kernel name: printable ASCII without blanks."""
+Name = Annotated[str, Meta(min_length=1, max_length=NODE_ID_BYTES_MAX, pattern=r"^(?!.*://)[!-~]+\Z")]
+"""A node, job or kernel name: printable ASCII without blanks, and no endpoint."""
+
+Key = Annotated[str, Meta(min_length=1, max_length=NODE_ID_BYTES_MAX)]
+"""A name that only matches if it was taken in as a `Name` before; a pattern costs a microsecond a message."""
 
 
 class Message(Struct, array_like=True, frozen=True, gc=False):

@@ -237,7 +237,7 @@ class Bus:
     def _dial(self, endpoint: Endpoint) -> zmq.Socket[bytes] | None:
         try:
             endpoints.parse(endpoint)
-            if len(self._dealers) >= LINKS_MAX:
+            if len(self._dealers) >= LINKS_MAX and not self._hang_up():
                 return None
             dealer = self._socket(zmq.DEALER)
             dealer.routing_id = self.me.encode()
@@ -249,6 +249,16 @@ class Bus:
         self._dealers[endpoint] = dealer
         self._dialled[dealer] = endpoint, None
         return dealer
+
+    def _hang_up(self) -> bool:
+        """Close the oldest dealer that nobody ever answered, to make room for another; False if all were."""
+        for endpoint, dealer in self._dealers.items():
+            if self._dialled[dealer][1] is None:
+                self.poller.unregister(dealer)
+                dealer.close(0)
+                del self._dealers[endpoint], self._dialled[dealer]
+                return True
+        return False
 
     def _subscribe(self, node: NodeId, endpoint: str) -> None:
         if not endpoint or self._publishers.get(node) == endpoint:
@@ -286,7 +296,10 @@ class Bus:
 def _node_id(routing_id: bytes) -> NodeId:
     if not 1 <= len(routing_id) <= NODE_ID_BYTES_MAX or any(not 33 <= byte <= 126 for byte in routing_id):
         raise RemoteProtocolError(ErrorCode.MALFORMED, "the routing id is no node id")
-    return NodeId(routing_id.decode("ascii"))
+    name = routing_id.decode("ascii")
+    if is_endpoint(name):
+        raise RemoteProtocolError(ErrorCode.MALFORMED, "the routing id is an endpoint")
+    return NodeId(name)
 
 
 def _is_served(path: str) -> bool:

@@ -108,7 +108,7 @@ class Peer(Core):
                 self.unexpected += 1
                 self._send(src, Refused(ErrorCode.NOT_LINKED, "say HELLO first"))
             case _:
-                self.neighbours.on_heard(now, src)
+                self.neighbours.on_heard(now, src, message)
                 self._on_neighbours_message(now, src, message)
         self._stop_if_drained(now)
         return self._flush()
@@ -153,6 +153,8 @@ class Peer(Core):
                 self._absorb(now, worker.on_task_cancel(now, src, message))
             case JobClosed():
                 self._absorb(now, worker.on_job_closed(now, src, message))
+            case JobAdvert() | LoadUpdate() if message.node != src:
+                self.unexpected += 1  # a claim to be somebody else
             case JobAdvert():
                 if self._adverts.is_new(message):
                     self._absorb(now, worker.on_job_advert(now, message))

@@ -74,8 +74,7 @@ class Submitter(Core):
     def on_tick(self, now: int) -> list[Effect]:
         """Whatever is due."""
         for name in self.timers.due(now):
-            if name == TIMEOUT or not self.neighbours.linked:
-                self._absorb(now, self.coordinator.on_cancel(now, name))
+            self._absorb(now, self.coordinator.on_cancel(now, name))
         self._absorb(now, self.neighbours.on_tick(now))
         self._absorb(now, self.coordinator.on_tick(now))
         return self._flush()
@@ -93,14 +92,14 @@ class Submitter(Core):
                 self.unexpected += 1
                 self._send(src, Refused(ErrorCode.NOT_LINKED, "say HELLO first"))
             case LoadUpdate() | JobAdvert():
-                self.neighbours.on_heard(now, src)
+                self.neighbours.on_heard(now, src, message)
             case Goodbye():
                 self._absorb(now, self.neighbours.on_goodbye(now, src, message))
             case TaskRequest():
-                self.neighbours.on_heard(now, src)
+                self.neighbours.on_heard(now, src, message)
                 self._absorb(now, self.coordinator.on_task_request(now, src, message))
             case TaskReport():
-                self.neighbours.on_heard(now, src)
+                self.neighbours.on_heard(now, src, message)
                 self._absorb(now, self.coordinator.on_task_report(now, src, message))
             case _:
                 self.unexpected += 1
@@ -133,6 +132,7 @@ class Submitter(Core):
                 continue
             match effect.event:
                 case NeighbourUp(node):
+                    self.timers.cancel(CONNECT)
                     self._absorb(now, self.coordinator.on_neighbour(now, node))
                 case NeighbourLost(node, _):
                     self._absorb(now, self.coordinator.on_lost(now, node))

@@ -92,6 +92,7 @@ class Coordinator(Core):
         self._started_at = now
         self._advert_at = self._progress_at = now
         self._sweep_at = now + self.config.silence_ns // SWEEPS
+        self._end_if_done(now)
         return self._flush()
 
     def on_tick(self, now: int) -> list[Effect]:
@@ -104,7 +105,7 @@ class Coordinator(Core):
             self._advertise(now)
         if now >= self._progress_at:
             self._emit(self.progress(now))
-            self._progress_at = now + self.config.progress_ns if self.ended is None else NEVER
+            self._progress_at = now + self.config.progress_ns
         return self._flush()
 
     def on_neighbour(self, now: int, node: NodeId) -> list[Effect]:
@@ -166,6 +167,8 @@ class Coordinator(Core):
     def on_cancel(self, now: int, reason: str) -> list[Effect]:
         """Whoever wanted the job wants it no longer."""
         if self.ended is None:
+            if self._lowest is not None:
+                self._emit(Notice(f"lowest hit so far, not proven to be the lowest: {self._lowest[0]}"))
             self._end(now, "cancelled", reason)
         return self._flush()
 
@@ -207,6 +210,8 @@ class Coordinator(Core):
         """The worker `src`, or None for a message of a former incarnation; a new one ends the old one's leases."""
         worker = self._workers.get(src)
         if worker is None and len(self._workers) >= WORKERS_PER_JOB_MAX:
+            self._forget_one_that_left()
+        if worker is None and len(self._workers) >= WORKERS_PER_JOB_MAX:
             self._send(src, Refused(ErrorCode.FULL, f"job {self.job.id} has {WORKERS_PER_JOB_MAX} workers"))
             return None
         if worker is None:
@@ -215,6 +220,12 @@ class Coordinator(Core):
             self._expire(now, self._leases_of(worker))
             worker.incarnation, worker.request, worker.granted, worker.benched = incarnation, -1, (), False
         return worker if worker.incarnation == incarnation else None
+
+    def _forget_one_that_left(self) -> None:
+        for node, worker in self._workers.items():
+            if node not in self._neighbours and not worker.leases:
+                del self._workers[node]
+                return
 
     def _lease(self, now: int, src: NodeId, worker: _Worker, want: int) -> list[LeaseId]:
         granted: list[LeaseId] = []
@@ -303,11 +314,11 @@ class Coordinator(Core):
         worker.benched = True
         self._emit(Notice(f"{src} gets no more of job {self.job.id}: {why}"))
         for held in self._leases_of(worker):
-            self._end_lease(held, silent=False)
+            self._end_lease(held, silent=True)
         self._send(src, JobClosed(self.job.id, "failed here"))
         self._advert_at = now
         benched = [node for node, other in self._workers.items() if other.benched]
-        nobody_left = all(node in benched for node in (*self._neighbours, *self._workers))
+        nobody_left = all(node in benched for node in self._neighbours)
         if nobody_left or len(benched) >= self.config.failures_max:
             start, stop = lease.span
             self._end(now, "failed", f"{why} (integers {start} to {stop})")
@@ -338,7 +349,7 @@ class Coordinator(Core):
         for node in self._workers:
             self._send(node, JobClosed(self.job.id, status))
         self._emit(self.ended)
-        self._advert_at, self._progress_at, self._sweep_at = now, now, NEVER
+        self._advert_at, self._progress_at, self._sweep_at = now, NEVER, NEVER
 
     # -- adverts
 

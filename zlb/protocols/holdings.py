@@ -33,6 +33,8 @@ class HeldLease:
     span: Span
     todo: IntervalSet = field(init=False)
     running: int = 0
+    unacknowledged: int = 0
+    """Reports with news of it that may still be lost: until they are acknowledged it must not be said to have ended."""
     hits: int = 0
     error: str = ""
     pieces: deque[Piece] = field(default_factory=deque)
@@ -101,13 +103,24 @@ class Holding:
         for lease in list(self.leases.values())[:LEASES_PER_MESSAGE_MAX]:
             pieces = self._take_pieces(lease, room)
             room -= sum(len(piece.hits) for piece in pieces)
-            ended = lease.finished and not lease.pieces
+            ended = lease.finished and not lease.pieces and not lease.unacknowledged
             if ended:
                 del self.leases[lease.id]
+            lease.unacknowledged += bool(pieces)
             parts.append(_part(lease, pieces, ended))
             if room <= 0:
                 break
         return tuple(parts)
+
+    def acknowledged(self, report: TaskReport) -> bool:
+        """A report is in the ledger; whether a lease can now be said to have ended that could not before."""
+        may_end = False
+        for part in report.parts:
+            lease = self.leases.get(LeaseId(part.lease))
+            if lease is not None and part.done:
+                lease.unacknowledged -= 1
+                may_end |= lease.finished and not lease.unacknowledged
+        return may_end
 
     def _take_pieces(self, lease: HeldLease, room: int) -> list[Piece]:
         """The oldest pieces with at most `room` hits, though at least one piece while there is any room at all."""

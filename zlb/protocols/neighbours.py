@@ -18,28 +18,33 @@ from zlb.core.errors import ErrorCode
 from zlb.core.events import NeighbourLost, NeighbourRefused, NeighbourUp
 from zlb.core.ids import Endpoint, NodeId, is_endpoint
 from zlb.core.limits import LINKS_MAX, NEIGHBOURS_MAX, NEIGHBOURS_TOLD_MAX
+from zlb.core.message import Advert, Message
 from zlb.core.node import Core
 from zlb.core.timers import NEVER
 from zlb.wire.messages import Goodbye, Hello, Refused, Welcome
 
+EXPLORE_TRIES = 8
+"""HELLOs to an endpoint we were only told of before it is given up: about ten seconds."""
 SWEEPS = 8
 """Looks at all neighbours within one silence: it is noticed at most an eighth late, and a step costs O(1)."""
 
 
 @dataclass(slots=True)
 class _Call:
-    """An endpoint we want a link with."""
+    """An endpoint we want a link with; one we were only told of is given up after `tries` HELLOs without an answer."""
 
     hello_at: int
     wait_ns: int
+    tries: int
     node: NodeId | None = None
 
 
 @dataclass(slots=True)
 class _Neighbour:
-    """A node we are linked with, and where others may dial it (empty: nowhere)."""
+    """A node we are linked with, its incarnation, and where others may dial it (empty: nowhere)."""
 
     heard_at: int
+    incarnation: int
     listen: str
 
 
@@ -65,7 +70,7 @@ class Neighbours(Core):
         self.me, self.incarnation, self.config = me, incarnation, config
         self.listen, self.publish, self.explore = listen, publish, explore
         self._rng = rng
-        self._calls = {endpoint: _Call(NEVER, config.hello_ns_min) for endpoint in endpoints}
+        self._calls = {endpoint: _Call(NEVER, config.hello_ns_min, NEVER) for endpoint in endpoints}
         self._linked: dict[NodeId, _Neighbour] = {}
         self._sweep_at = NEVER
 
@@ -97,15 +102,20 @@ class Neighbours(Core):
             for node, neighbour in list(self._linked.items()):
                 if now - neighbour.heard_at >= self.config.silence_ns:
                     self._lose(now, node, "silent")
-        for endpoint, call in self._calls.items():
-            if now >= call.hello_at:
+        for endpoint, call in list(self._calls.items()):
+            if now >= call.hello_at and not call.tries:
+                del self._calls[endpoint]
+            elif now >= call.hello_at:
                 self._say_hello(now, endpoint, call)
         return self._flush()
 
-    def on_heard(self, now: int, node: NodeId) -> None:
-        """Anything at all came from `node`."""
-        if node in self._linked:
-            self._linked[node].heard_at = now
+    def on_heard(self, now: int, node: NodeId, message: Message) -> None:
+        """`message` came from `node`, whatever it says; an advert also tells whether the node was restarted."""
+        neighbour = self._linked.get(node)
+        if neighbour is not None:
+            neighbour.heard_at = now
+            if isinstance(message, Advert) and message.incarnation > neighbour.incarnation:
+                self._call_again(now, node)
 
     def on_hello(self, now: int, src: NodeId, message: Hello) -> list[Effect]:
         """Welcome whoever dials us, as long as there is room."""
@@ -118,7 +128,7 @@ class Neighbours(Core):
             self._send(
                 src, Welcome(self.me, self.incarnation, message.dialled, self.listen, self.publish, told)
             )
-            self._gain(now, src, message.listen)
+            self._gain(now, src, message.incarnation, message.listen)
         return self._flush()
 
     def on_welcome(self, now: int, src: NodeId, message: Welcome) -> list[Effect]:
@@ -130,8 +140,8 @@ class Neighbours(Core):
         if src == self.me:  # we dialled ourselves, by another name perhaps: not worth a link
             del self._calls[endpoint]
             return self._flush()
-        call.node, call.hello_at, call.wait_ns = src, NEVER, self.config.hello_ns_min
-        self._gain(now, src, message.listen or endpoint)
+        self._gain(now, src, message.incarnation, message.listen or endpoint)
+        call.node, call.hello_at, call.wait_ns, call.tries = src, NEVER, self.config.hello_ns_min, NEVER
         if self.explore:
             for told in message.neighbours:
                 self._explore(now, Endpoint(told))
@@ -146,8 +156,7 @@ class Neighbours(Core):
     def on_refused(self, now: int, where: str, message: Refused) -> list[Effect]:
         """The listener at the endpoint `where`, or the node so called, refused us: tell, and keep calling slowly."""
         if message.code == ErrorCode.NOT_LINKED:
-            if where in self._linked:
-                self._lose(now, NodeId(where), "restarted")
+            self._call_again(now, NodeId(where))
             return self._flush()
         self._emit(NeighbourRefused(where, message.code, message.detail))
         for endpoint, call in self._calls.items():
@@ -164,15 +173,25 @@ class Neighbours(Core):
         self._sweep_at = NEVER
         return self._flush()
 
+    def _call_again(self, now: int, node: NodeId) -> None:
+        """It has forgotten us, or was restarted: its WELCOME will tell."""
+        for call in self._calls.values():
+            if call.node == node:
+                call.hello_at = min(call.hello_at, now + self.config.hello_ns_min)
+
     def _say_hello(self, now: int, endpoint: Endpoint, call: _Call) -> None:
         self._send(endpoint, Hello(self.me, self.incarnation, endpoint, self.listen, self.publish))
         call.hello_at = now + call.wait_ns + self._rng.randrange(call.wait_ns)
         call.wait_ns = min(2 * call.wait_ns, self.config.hello_ns_max)
+        call.tries -= 1
 
-    def _gain(self, now: int, node: NodeId, listen: str) -> None:
+    def _gain(self, now: int, node: NodeId, incarnation: int, listen: str) -> None:
+        known = self._linked.get(node)
+        if known is not None and incarnation > known.incarnation:
+            self._lose(now, node, "restarted")
         if node not in self._linked:
             self._emit(NeighbourUp(node))
-        self._linked[node] = _Neighbour(now, listen)
+        self._linked[node] = _Neighbour(now, incarnation, listen)
 
     def _tellable(self, asker: NodeId) -> list[str]:
         """Where others may dial our neighbours; `inproc` names mean nothing outside this process."""
@@ -185,7 +204,7 @@ class Neighbours(Core):
     def _explore(self, now: int, endpoint: Endpoint) -> None:
         known = endpoint in self._calls or any(n.listen == endpoint for n in self._linked.values())
         if is_endpoint(endpoint) and not known and len(self._calls) < LINKS_MAX:
-            self._calls[endpoint] = call = _Call(now, self.config.hello_ns_min)
+            self._calls[endpoint] = call = _Call(now, self.config.hello_ns_min, EXPLORE_TRIES)
             self._say_hello(now, endpoint, call)
 
     def _lose(self, now: int, node: NodeId, reason: str) -> None:

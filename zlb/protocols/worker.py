@@ -24,10 +24,12 @@ from zlb.core.limits import (
     HITS_PER_REPORT_MAX,
     JOBS_PER_WORKER_MAX,
     LEASES_PER_MESSAGE_MAX,
+    LOAD_NS_MAX,
     MS,
     PIECES_UNREPORTED_MAX,
     REPORTS_UNACKED_MAX,
     SECOND,
+    TEXT_BYTES_MAX,
 )
 from zlb.core.load import Load
 from zlb.core.node import Core
@@ -98,7 +100,8 @@ class Worker(Core):
         rate = max(self.rates.values(), default=0.0)
         left = sum(job.left / (self.rates.get(job.kernel) or rate or 1.0) for job in self._jobs.values())
         left += sum((run.stop - run.start) / (rate or 1.0) for run in self._running.values())
-        return Load(int(left * SECOND / self.config.slots), rate, self._held(), self.config.slots)
+        left_ns = min(int(left * SECOND / self.config.slots), LOAD_NS_MAX)
+        return Load(left_ns, rate, self._held(), self.config.slots)
 
     # -- events
 
@@ -126,6 +129,7 @@ class Worker(Core):
                     again.wait_ns = min(2 * again.wait_ns, self.config.retry_ns_max)
                     again.resend_at = now + again.wait_ns
                     self._send(job.coordinator, again.message)
+                    self._ask_at = now
         if now >= self._ask_at:
             self._ask_at = NEVER
             if self.ready:
@@ -177,13 +181,7 @@ class Worker(Core):
         """A report is in the ledger: keep it no longer."""
         job = self._job_of(now, src, message.job)
         if job is not None:
-            job.reports.pop(message.sequence, None)
-            for (
-                report
-            ) in job.reports.values():  # the coordinator is at work on them: no need to say them again
-                report.resend_at = max(report.resend_at, now + report.wait_ns)
-            if job.report_at == NEVER and job.leases:
-                job.report_at = now + (0 if job.unreported else self.config.report_ns)
+            self._acknowledged(now, job, message.sequence)
             self._start_runs()
         return self._flush()
 
@@ -232,7 +230,7 @@ class Worker(Core):
                 if held:
                     self._searched(holding, lease, Piece(start, stopped_at, hits, busy_ns), stop)
             case Failed(detail):
-                lease.error = detail
+                lease.error = detail[:TEXT_BYTES_MAX] or "failed"
                 self._unqueue(lease)
                 lease.todo.clear()
                 if held:
@@ -262,11 +260,29 @@ class Worker(Core):
         job.heard_at = now
         return job
 
+    def _acknowledged(self, now: int, job: Holding, sequence: int) -> None:
+        was_full = len(job.reports) >= REPORTS_UNACKED_MAX
+        report = job.reports.pop(sequence, None)
+        if report is None:
+            return
+        for (
+            later,
+            waiting,
+        ) in job.reports.items():  # links are in order: these are under way, older ones may be lost
+            if later > sequence:
+                waiting.resend_at = max(waiting.resend_at, now + waiting.wait_ns)
+        if job.acknowledged(report.message) or (was_full and job.unreported):
+            self._report_soon(now, job)
+        elif job.report_at == NEVER and job.leases:
+            job.report_at = now + self.config.report_ns
+
     def _ask(self, now: int) -> None:
         """Ask for as many leases as there is room for, the job held least of first."""
         room = 2 * self.config.slots - self._held()
-        asked = [job.request.message.want for job in self._jobs.values() if job.request is not None]
-        room = min(room - sum(asked), LEASES_PER_MESSAGE_MAX)
+        for job in self._jobs.values():  # a coordinator that had to be asked twice holds up no other
+            if job.request is not None and job.request.wait_ns == self.config.retry_ns_min:
+                room -= job.request.message.want
+        room = min(room, LEASES_PER_MESSAGE_MAX)
         open_jobs = [job for job in self._jobs.values() if job.unleased and job.request is None]
         open_jobs.sort(key=lambda job: (job.unfinished, job.job))
         for left, job in zip(range(len(open_jobs), 0, -1), open_jobs, strict=True):

@@ -81,6 +81,10 @@ class _Grid:
             if world.weather is not None and world.now >= chaos_ns:
                 world.calm()
         self._check_progress()
+        if self.weather.fair:
+            for job, checker in self.checkers.jobs.items():
+                recomputed = checker.ended.recomputed if checker.ended else 0
+                assert recomputed == 0, f"{recomputed} integers of {job} leased twice in fair weather"
         ended = {job: checker.ended for job, checker in self.checkers.jobs.items()}
         return Outcome(
             seed=self.seed,
@@ -121,6 +125,9 @@ class _Grid:
             return self._tampered(Peer(name, incarnation, at, at, known, config, dice, rates))
 
         self.world.add(name, boot, lambda: Cpu(slots, rate, self.truths), listen=at)
+        if known and rng.random() < self.weather.leaves:  # the first stays, so that someone finishes the jobs
+            stops_at = rng.randint(0, min(self.weather.chaos_ns, 10 * SECOND))
+            self.world.call(stops_at, name, lambda node, now: node.on_stop(now))
 
     def _add_submitter(self, name: NodeId, rng: random.Random, mortal: bool) -> None:
         job, truth = _draw_job(JobId(f"j{name}"), rng)

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from zlb.core.ids import Address, Endpoint, NodeId, is_endpoint
 from zlb.core.message import Message
 from zlb.sim.weather import Weather
+from zlb.wire.codec import decode, encode
+from zlb.wire.messages import Hello, Welcome
 
 Deliver = Callable[[int, NodeId, NodeId, Message], None]
 """Called with delay in ns, sender, receiver, message."""
@@ -27,6 +29,8 @@ class Network:
         self._rng = rng
         self._deliver = deliver
         self._dialled: dict[tuple[NodeId, NodeId], None] = {}
+        self._subscribed: dict[tuple[NodeId, NodeId], None] = {}
+        """(publisher, subscriber): made by HELLO and WELCOME, as the bus does."""
 
     def send(self, src: NodeId, to: Address, message: Message) -> None:
         """`src` sends to a node it has a link with, or dials an endpoint."""
@@ -42,18 +46,30 @@ class Network:
             self.lost += 1
 
     def publish(self, src: NodeId, message: Message) -> None:
-        """Everyone who has a link with `src`, dialled by either side, is subscribed."""
-        for dialler, listener in list(self._dialled):
-            if src in (dialler, listener):
-                self._carry(src, listener if src == dialler else dialler, message)
+        """To everyone who has heard HELLO or WELCOME from `src`, and lives."""
+        for publisher, subscriber in list(self._subscribed):
+            if publisher == src:
+                self._carry(src, subscriber, message)
+
+    def heard(self, src: NodeId, receiver: NodeId, message: Message) -> None:
+        """A message has arrived: HELLO and WELCOME make the receiver subscribe."""
+        if isinstance(message, Hello | Welcome):
+            self._subscribed[src, receiver] = None
+
+    def forget(self, subscriber: NodeId, publisher: NodeId) -> None:
+        """`subscriber` has lost `publisher`, and unsubscribes."""
+        self._subscribed.pop((publisher, subscriber), None)
 
     def crashed(self, node: NodeId) -> None:
         """The sockets `node` dialled with are gone; those that dialled it reconnect."""
         for pair in [pair for pair in self._dialled if pair[0] == node]:
             del self._dialled[pair]
+        for pair in [pair for pair in self._subscribed if pair[1] == node]:
+            del self._subscribed[pair]
 
     def _carry(self, src: NodeId, receiver: NodeId, message: Message) -> None:
         weather, rng = self.weather, self._rng
+        message = decode(encode(message))  # what does not survive the wire must not survive here
         if weather is None:
             self._deliver(100_000, src, receiver, message)
             return

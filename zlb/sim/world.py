@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from zlb.core.effects import Effect, Emit, Persist, Publish, Run, Send, Stop
-from zlb.core.events import Event, Stopped
+from zlb.core.events import Event, NeighbourLost, Stopped
 from zlb.core.ids import Endpoint, NodeId
 from zlb.core.message import Message
 from zlb.core.node import Node
@@ -154,6 +154,7 @@ class World:
     def _deliver(self, delay: int, src: NodeId, receiver: NodeId, message: Message) -> None:
         def arrive(machine: Machine) -> None:
             if machine.node is not None:
+                self.network.heard(src, receiver, message)
                 self._perform(machine, machine.node.on_message(self.now, src, message))
 
         self._at(self.now + delay, receiver, arrive)
@@ -192,6 +193,8 @@ class World:
                 cpu.stop(self.now, run_id)
             case Emit(event):
                 self.watch(machine.name, event)
+                if isinstance(event, NeighbourLost):
+                    self.network.forget(machine.name, event.node)
                 if isinstance(event, Stopped):
                     machine.node = machine.cpu = None
                     machine.stopped = True

@@ -14,14 +14,15 @@ from zlb.core.limits import (
     LEASES_PER_MESSAGE_MAX,
     NEIGHBOURS_TOLD_MAX,
     PARAMS_BYTES_MAX,
+    RATE_MAX,
     SPANS_PER_PART_MAX,
     TEXT_BYTES_MAX,
 )
-from zlb.core.message import Advert, Count, Message, Name
+from zlb.core.message import Advert, Count, Key, Message, Name
 
 Where = Annotated[str, Meta(max_length=ENDPOINT_BYTES_MAX)]
 Text = Annotated[str, Meta(max_length=TEXT_BYTES_MAX)]
-PerSecond = Annotated[float, Meta(ge=0)]
+PerSecond = Annotated[float, Meta(ge=0, le=RATE_MAX)]
 
 
 class Hello(Message, frozen=True):
@@ -78,7 +79,7 @@ class JobAdvert(Advert, frozen=True):
 class TaskRequest(Message, frozen=True):
     """Give me up to `want` leases of `job`; repeated unchanged until the transfer of its sequence comes."""
 
-    job: Name
+    job: Key
     incarnation: Count
     sequence: Count
     want: Annotated[int, Meta(ge=1, le=LEASES_PER_MESSAGE_MAX)]
@@ -119,7 +120,7 @@ class Spec(Struct, array_like=True, frozen=True, gc=False):
 class TaskTransfer(Message, frozen=True):
     """The leases asked for in the request of that sequence; none: nothing to lease now."""
 
-    job: Name
+    job: Key
     sequence: Count
     leases: Annotated[tuple[Grant, ...], Meta(max_length=LEASES_PER_MESSAGE_MAX)]
     spec: Spec | None
@@ -146,7 +147,7 @@ class Part(Struct, array_like=True, frozen=True, gc=False):
 class TaskReport(Message, frozen=True):
     """What a worker has done with its leases; repeated unchanged until acknowledged."""
 
-    job: Name
+    job: Key
     incarnation: Count
     sequence: Count
     parts: Annotated[tuple[Part, ...], Meta(max_length=LEASES_PER_MESSAGE_MAX)]
@@ -155,21 +156,21 @@ class TaskReport(Message, frozen=True):
 class TaskAck(Message, frozen=True):
     """The report of that sequence is in the ledger."""
 
-    job: Name
+    job: Key
     sequence: Count
 
 
 class TaskCancel(Message, frozen=True):
     """Stop these leases; nobody needs them."""
 
-    job: Name
+    job: Key
     leases: Annotated[tuple[Count, ...], Meta(max_length=LEASES_PER_MESSAGE_MAX)]
 
 
 class JobClosed(Message, frozen=True):
     """The job is over."""
 
-    job: Name
+    job: Key
     reason: Text
 
 

@@ -14,6 +14,8 @@ from zlb.core.errors import ErrorCode, RemoteProtocolError
 from zlb.core.limits import PARAMS_BYTES_MAX
 
 DEPTH_MAX = 8
+PLAIN = (type(None), bool, int, float, str, bytes)
+"""Exactly these types: a subclass would come back as something else, or not at all."""
 BIG_INTEGER = 1
 """Extension type: an octet of sign, then the magnitude, big-endian."""
 BIG_INTEGER_BYTES_MAX = 512
@@ -50,10 +52,10 @@ def _check(value: object, depth: int) -> None:
             if not isinstance(key, str):
                 raise ValueError(f"map keys are strings, not {type(key).__name__}")
             _check(inner, depth - 1)
-    elif isinstance(value, list | tuple):
+    elif type(value) in (list, tuple):
         for inner in value:
             _check(inner, depth - 1)
-    elif value is not None and not isinstance(value, bool | int | float | str | bytes):
+    elif type(value) not in PLAIN:
         raise ValueError(f"{type(value).__name__} is no plain value")
 
 
