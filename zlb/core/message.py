@@ -25,6 +25,6 @@ class Message(Struct, array_like=True, frozen=True, gc=False):
 class Advert(Message, frozen=True):
     """Base of what is published: the newest (incarnation, sequence) of a node wins, older ones are ignored."""
 
-    node: Name
+    node: Key
     incarnation: Count
     sequence: Count

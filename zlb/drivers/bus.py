@@ -39,6 +39,11 @@ RECONNECT_MS_MAX = 2_000
 LINGER_MS = 300
 """How long a closing socket may still try to deliver a goodbye."""
 
+DONTWAIT, SNDMORE = int(zmq.DONTWAIT), int(zmq.SNDMORE)
+"""As plain integers: pyzmq's enum flags cost more than a microsecond a call."""
+LINK_MESSAGES = (Hello, Welcome, Goodbye)
+"""What the bus itself takes note of."""
+
 Arrival = tuple[NodeId, Message]
 
 
@@ -65,12 +70,16 @@ class Bus:
         insecure: bool = False,
     ) -> None:
         self.me, self.insecure = me, insecure
+        self.sent = self.received = 0
         self.counts: Counter[str] = Counter()
-        """Messages `sent`, `received`, `lost` (could not be sent), and refused ones by their `ErrorCode`."""
+        """What went wrong: messages `lost` (could not be sent), refused ones by their `ErrorCode`, and the like."""
         self._context = context
-        self._links: dict[NodeId, _Link] = {}
+        self._links: dict[Address, _Link] = {}
         self._dealers: dict[Endpoint, zmq.Socket[bytes]] = {}
-        self._dialled: dict[zmq.Socket[bytes], tuple[Endpoint, NodeId | None]] = {}
+        self._dialled: dict[zmq.Socket[bytes], tuple[Endpoint, NodeId]] = {}
+        """What each of our DEALERs dialled, and who answered: until WELCOME, the endpoint stands for the node."""
+        self._names: dict[bytes | zmq.Socket[bytes], NodeId] = {}
+        """Who is at the other end, by routing id or DEALER: spares a look at the id of every message."""
         self._publishers: dict[NodeId, str] = {}
         self._newest: dict[bytes, bytes] = {}
         self.poller = zmq.Poller()
@@ -96,11 +105,10 @@ class Bus:
 
     def send(self, to: Address, message: Message) -> None:
         """Send over the link with `to`, dialling first if it is an endpoint without one."""
-        if is_endpoint(to):
+        link = self._links.get(to)
+        if link is None and is_endpoint(to):
             dealer = self._dealers.get(Endpoint(to)) or self._dial(Endpoint(to))
             link = None if dealer is None else _Link(dealer, None)
-        else:
-            link = self._links.get(NodeId(to))
         if link is None:
             self.counts["lost"] += 1
         else:
@@ -111,8 +119,8 @@ class Bus:
         frame = codec.encode(message)
         if self._xpub is not None:
             self._newest[frame[: codec.HEADER_BYTES]] = frame
-            self._xpub.send(frame, zmq.DONTWAIT)
-            self.counts["sent"] += 1
+            self._xpub.send(frame, DONTWAIT)
+            self.sent += 1
         else:
             for link in self._links.values():
                 self._send_frame(link, frame)
@@ -125,6 +133,7 @@ class Bus:
         link = self._links.get(node)
         if link is not None and link.routing_id is not None:
             del self._links[node]
+            self._names.pop(link.routing_id, None)
 
     def close(self) -> None:
         """Close all sockets; what is queued gets `LINGER_MS`."""
@@ -137,65 +146,73 @@ class Bus:
 
     def receive(self, socket: zmq.Socket[bytes]) -> Iterator[Arrival]:
         """Drain a readable socket, at most `DRAIN_MAX` messages; what is no message is counted and left out."""
+        routed = socket is self._router
         for _ in range(DRAIN_MAX):
             try:
-                frames = socket.recv_multipart(zmq.DONTWAIT)
+                routing_id = socket.recv(DONTWAIT) if routed else None
+                part = socket.recv(
+                    DONTWAIT, copy=False
+                )  # as a frame it knows, for nothing, whether more follow
             except zmq.Again:
                 return
+            frame = part.bytes
             if socket is self._xpub:
-                self._on_subscription(frames[0])
+                self._on_subscription(frame)
                 continue
-            link = self._link_of(socket, frames)
-            frame = frames[-1]
             try:
-                if len(frames) != (2 if socket is self._router else 1):
-                    raise RemoteProtocolError(ErrorCode.MALFORMED, f"{len(frames)} frames")
+                if part.more:
+                    raise _surplus_frames(socket)
                 message = codec.decode(frame)
-                src = self._source(socket, link, message)
+                src = self._names.get(routing_id or socket)
+                if src is None or type(message) in LINK_MESSAGES:
+                    src = self._source(socket, routing_id, message)
             except RemoteProtocolError as error:
-                self._refuse(link, frame, error)
+                self._refuse(socket, routing_id, frame, error)
                 continue
-            self.counts["received"] += 1
+            self.received += 1
             yield src, message
 
-    def _link_of(self, socket: zmq.Socket[bytes], frames: list[bytes]) -> _Link | None:
-        if socket is self._sub:
-            return None
-        return _Link(socket, frames[0] if socket is self._router else None)
-
-    def _source(self, socket: zmq.Socket[bytes], link: _Link | None, message: Message) -> NodeId:
+    def _source(self, socket: zmq.Socket[bytes], routing_id: bytes | None, message: Message) -> NodeId:
         """Who sent it; notes links and subscriptions on the way, as HELLO and WELCOME tell of them."""
-        if link is None:
-            if not isinstance(message, Advert):
-                raise RemoteProtocolError(ErrorCode.MALFORMED, "published, but no advert")
+        if socket is self._sub:
+            if not isinstance(message, Advert) or message.node not in self._publishers:
+                raise RemoteProtocolError(
+                    ErrorCode.MALFORMED, "published, but no advert of a node we listen to"
+                )
             return NodeId(message.node)
-        if link.routing_id is not None:
-            src = _node_id(link.routing_id)
-            if src not in self._links or isinstance(message, Hello):
-                self._links[src] = link
+        if routing_id is not None:
+            src = _node_id(routing_id)
             if isinstance(message, Hello):
+                self._links[src] = _Link(socket, routing_id)
+                self._names[routing_id] = src
                 self._subscribe(src, message.publish)
+            self._links.setdefault(src, _Link(socket, routing_id))
         else:
-            endpoint, node = self._dialled[socket]
+            endpoint, src = self._dialled[socket]
             if isinstance(message, Welcome):
-                node = NodeId(message.node)
-                self._dialled[socket] = endpoint, node
-                self._links[node] = link
-                self._subscribe(node, message.publish)
-            src = node or NodeId(endpoint)
+                src = NodeId(message.node)
+                self._dialled[socket] = endpoint, src
+                self._names[socket] = src
+                self._links[src] = _Link(socket, None)
+                self._subscribe(src, message.publish)
         if isinstance(message, Goodbye):
             self.forget(src)
         return src
 
-    def _refuse(self, link: _Link | None, frame: bytes, error: RemoteProtocolError) -> None:
+    def _refuse(
+        self, socket: zmq.Socket[bytes], routing_id: bytes | None, frame: bytes, error: RemoteProtocolError
+    ) -> None:
         self.counts[error.code.name] += 1
-        if link is not None and codec.is_ours(frame) and not codec.is_refused(frame):
-            self._send_frame(link, codec.encode(Refused(error.code, error.detail[: TEXT_BYTES_MAX // 4])))
+        if socket is not self._sub and codec.is_ours(frame) and not codec.is_refused(frame):
+            self._send_frame(
+                _Link(socket, routing_id),
+                codec.encode(Refused(error.code, error.detail[: TEXT_BYTES_MAX // 4])),
+            )
 
     def _on_subscription(self, frame: bytes) -> None:
         """Last-value cache: whoever subscribes late hears at once what was said last."""
         if frame[:1] == b"\x01" and frame[1:] in self._newest and self._xpub is not None:
-            self._xpub.send(self._newest[frame[1:]], zmq.DONTWAIT)
+            self._xpub.send(self._newest[frame[1:]], DONTWAIT)
 
     # -- sockets
 
@@ -247,13 +264,13 @@ class Bus:
             self.counts["undialled"] += 1
             return None
         self._dealers[endpoint] = dealer
-        self._dialled[dealer] = endpoint, None
+        self._dialled[dealer] = endpoint, NodeId(endpoint)
         return dealer
 
     def _hang_up(self) -> bool:
         """Close the oldest dealer that nobody ever answered, to make room for another; False if all were."""
         for endpoint, dealer in self._dealers.items():
-            if self._dialled[dealer][1] is None:
+            if self._dialled[dealer][1] not in self._links:
                 self.poller.unregister(dealer)
                 dealer.close(0)
                 del self._dealers[endpoint], self._dialled[dealer]
@@ -284,13 +301,19 @@ class Bus:
 
     def _send_frame(self, link: _Link, frame: bytes) -> None:
         try:
-            if link.routing_id is None:
-                link.socket.send(frame, zmq.DONTWAIT)
-            else:
-                link.socket.send_multipart((link.routing_id, frame), zmq.DONTWAIT)
-            self.counts["sent"] += 1
+            if link.routing_id is not None:
+                link.socket.send(link.routing_id, DONTWAIT | SNDMORE)
+            link.socket.send(frame, DONTWAIT)
+            self.sent += 1
         except zmq.ZMQError:  # queue full, or the dialler is gone
             self.counts["lost"] += 1
+
+
+def _surplus_frames(socket: zmq.Socket[bytes]) -> RemoteProtocolError:
+    """Take the rest of a message of several frames out of the way."""
+    while socket.getsockopt(zmq.RCVMORE):
+        socket.recv(DONTWAIT)
+    return RemoteProtocolError(ErrorCode.MALFORMED, "a message is one frame")
 
 
 def _node_id(routing_id: bytes) -> NodeId:

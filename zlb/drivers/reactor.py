@@ -41,10 +41,14 @@ class Wakeup:
                 self._sender.send(b"\0")
 
     def answer(self) -> None:
-        """The reactor is awake: whoever rings from now on wakes it again."""
-        self._rung = False
+        """The reactor is awake: whoever rings from now on wakes it again.
+
+        In this order: a ring between the two lines has left its work before, which is looked for next, while the
+        other way round its byte would be eaten and every later ring be taken for rung already.
+        """
         with suppress(BlockingIOError):
             self.receiver.recv(4096)
+        self._rung = False
 
     def close(self) -> None:
         """Close both ends."""
@@ -128,9 +132,10 @@ class Reactor:
     def _perform(self, effects: list[Effect]) -> None:
         """Perform effects in order, each before the next: so nothing after a `Persist` precedes its durability."""
         for effect in effects:
+            if type(effect) is Send:  # most are: worth not going through the cases below
+                self.bus.send(effect.to, effect.message)
+                continue
             match effect:
-                case Send(to, message):
-                    self.bus.send(to, message)
                 case Publish(message):
                     self.bus.publish(message)
                 case Run(run_id, work):

@@ -14,7 +14,7 @@ VERSION = 1
 HEADER_BYTES = 4
 
 _HEADERS = {kind: SIGNATURE + bytes((VERSION, number)) for number, kind in KINDS.items()}
-_DECODERS = {header: msgspec.msgpack.Decoder(kind) for kind, header in _HEADERS.items()}
+_DECODERS = {header: msgspec.msgpack.Decoder(kind).decode for kind, header in _HEADERS.items()}
 _encode_body = msgspec.msgpack.Encoder().encode
 
 
@@ -34,13 +34,13 @@ def decode(frame: bytes) -> Message:
         raise RemoteProtocolError(
             ErrorCode.OVERSIZED, f"{len(frame)} bytes, at most {MESSAGE_BYTES_MAX} are taken"
         )
-    decoder = _DECODERS.get(frame[:HEADER_BYTES])
-    if decoder is None:
+    decode_body = _DECODERS.get(frame[:HEADER_BYTES])
+    if decode_body is None:
         if not is_refused(frame):
             raise _header_error(frame)
-        decoder = _DECODERS[_HEADERS[Refused]]
+        decode_body = _DECODERS[_HEADERS[Refused]]
     try:
-        return decoder.decode(memoryview(frame)[HEADER_BYTES:])
+        return decode_body(frame[HEADER_BYTES:])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RemoteProtocolError(ErrorCode.MALFORMED, str(error)) from None
 

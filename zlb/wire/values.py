@@ -52,7 +52,7 @@ def _check(value: object, depth: int) -> None:
             if not isinstance(key, str):
                 raise ValueError(f"map keys are strings, not {type(key).__name__}")
             _check(inner, depth - 1)
-    elif type(value) in (list, tuple):
+    elif isinstance(value, list | tuple) and type(value) in (list, tuple):
         for inner in value:
             _check(inner, depth - 1)
     elif type(value) not in PLAIN:
