@@ -19,7 +19,7 @@ FUNCTION_LINES_MAX = 60
 # PURE is what must do the same in every process: the simulator and what it runs.
 PURE = ("zlb/core/", "zlb/wire/", "zlb/protocols/", "zlb/nodes/", "zlb/sim/")
 PACKAGE = ("zlb/",)
-ALL = ("zlb/", "tests/", "bench/", "examples/")
+ALL = ("zlb/", "tests/", "examples/")
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 COMPREHENSIONS = (ast.ListComp, ast.DictComp, ast.GeneratorExp)  # a SetComp has no order to get wrong

@@ -33,7 +33,7 @@ def finish(held: Holding, lease_id: int, count: int, hits: int) -> None:
 def drain(held: Holding) -> list[tuple[Part, ...]]:
     reports = []
     while held.unreported:
-        reports.append(held.next_parts())
+        reports.append(held.next_parts(everything=True))
         assert len(reports) < 10_000, "reports that take nothing"
     return reports
 
@@ -72,19 +72,19 @@ def test_a_lease_is_held_until_its_last_piece_is_told() -> None:
     held = holding(1)
     finish(held, 1, SIZE // 2, HITS_PER_REPORT_MAX)
     finish(held, 1, SIZE // 2, HITS_PER_REPORT_MAX)
-    first, second = (TaskReport("j", 1, sequence, held.next_parts()) for sequence in (1, 2))
+    first, second = (TaskReport("j", 1, sequence, held.next_parts(everything=True)) for sequence in (1, 2))
     assert [part.ended for part in (*first.parts, *second.parts)] == [False, False] and held.leases
     assert not held.acknowledged(second), "the first may be lost"
-    assert [part.ended for part in held.next_parts()] == [False]
+    assert [part.ended for part in held.next_parts(everything=True)] == [False]
     assert held.acknowledged(first)
-    assert [part.ended for part in held.next_parts()] == [True] and not held.leases
+    assert [part.ended for part in held.next_parts(everything=True)] == [True] and not held.leases
 
 
 def test_what_still_runs_is_not_ended() -> None:
     held = holding(1)
     held.leases[1].running = 1  # type: ignore[index]
     finish(held, 1, SIZE, 0)
-    assert [part.ended for part in held.next_parts()] == [False]
+    assert [part.ended for part in held.next_parts(everything=True)] == [False]
 
 
 def test_an_error_is_told_with_the_end_only() -> None:
@@ -92,9 +92,9 @@ def test_an_error_is_told_with_the_end_only() -> None:
     lease = held.leases[1]  # type: ignore[index]
     lease.error, lease.running = "broken", 1
     lease.todo.clear()
-    assert [(part.ended, part.error) for part in held.next_parts()] == [(False, "")]
+    assert [(part.ended, part.error) for part in held.next_parts(everything=True)] == [(False, "")]
     lease.running = 0
-    assert [(part.ended, part.error) for part in held.next_parts()] == [(True, "broken")]
+    assert [(part.ended, part.error) for part in held.next_parts(everything=True)] == [(True, "broken")]
 
 
 def test_the_fullest_reports_fit_a_message() -> None:

@@ -214,13 +214,13 @@ def a_run_that_was_cut_short_counts_whole(node: Node) -> None:
 def done_is_reported_before_it_is_searched(node: Node) -> None:
     """A lease counts as done as soon as it is named."""
 
-    def next_parts(self: Holding) -> tuple[Part, ...]:
+    def next_parts(self: Holding, everything: bool) -> tuple[Part, ...]:
         spans = {lease.id: lease.span for lease in self.leases.values()}
         return tuple(
             structs.replace(
                 part, done=(Done(spans[part.lease][0], spans[part.lease][1] - spans[part.lease][0]),)
             )
-            for part in honest(self)
+            for part in honest(self, everything)
         )
 
     if isinstance(node, Peer):

@@ -153,7 +153,7 @@ def test_task_request_rate_is_zero_when_not_measured() -> None:
 
 def test_task_request_knows_is_true_once_the_spec_came() -> None:
     bench = Bench()
-    bench.lease(Grant(0, 10, 1))
+    bench.lease(Grant(0, 100, 1))
     (again,) = bench.tick()
     assert isinstance(again, TaskRequest) and again.knows and again.sequence == 2 and again.want == 1
 
@@ -474,3 +474,56 @@ def test_two_jobs_a_dead_coordinator_does_not_hold_up_the_other() -> None:
         bench.advert("j")
         asked += [m.job for m in bench.tick(500 * MS) if isinstance(m, TaskRequest)]
     assert "j" in asked
+
+
+# -- short leases
+
+
+def test_short_leases_that_follow_each_other_share_a_run_and_each_gets_its_hits() -> None:
+    bench = Bench()
+    bench.lease(Grant(0, 3, 1), Grant(3, 3, 2), Grant(6, 3, 3), Grant(100, 3, 4))  # 3 ms each
+    assert [(run.start, run.stop) for run in bench.out.values()] == [(0, 9), (100, 103)]
+    bench.finish(0, 1, 7)
+    parts = bench.report().parts
+    assert [(part.lease, part.ended, part.done[0].span) for part in parts] == [
+        (1, True, (0, 3)),
+        (2, True, (3, 6)),
+        (3, True, (6, 9)),
+    ]
+    assert [[hit.n for hit in part.hits] for part in parts] == [[1], [], [7]]
+    assert [part.busy_ns for part in parts] == [3 * MS] * 3
+
+
+def test_a_shared_run_that_was_cut_short_is_taken_up_where_it_ended() -> None:
+    bench = Bench()
+    bench.lease(Grant(0, 3, 1), Grant(3, 3, 2), Grant(6, 3, 3))
+    bench.finish(0, stopped_at=4)
+    assert sorted((run.start, run.stop) for run in bench.out.values()) == [(4, 6), (6, 9)]
+
+
+def test_of_a_shared_run_that_failed_each_lease_is_tried_alone() -> None:
+    bench = Bench()
+    bench.lease(Grant(0, 3, 1), Grant(3, 3, 2))
+    bench.finish(0, outcome=Failed("poison"))
+    assert (
+        sorted((run.start, run.stop) for run in bench.out.values()) == [(0, 3), (3, 6)] and not bench.notices
+    )
+
+
+def test_many_short_leases_are_asked_for_at_once_and_not_before_half_are_gone() -> None:
+    bench = Bench()
+    bench.lease(*(Grant(i, 1, i + 1) for i in range(2)))  # 1 ms each: 20 ms ahead are 20 leases
+    (again,) = bench.tick()
+    assert isinstance(again, TaskRequest) and again.want == 19
+    bench.transfer(*(Grant(2 + i, 1, 3 + i) for i in range(19)))
+    assert not [message for message in bench.tick() if isinstance(message, TaskRequest)]
+
+
+def test_a_finished_lease_waits_a_little_for_others_while_there_is_more_to_do() -> None:
+    bench = Bench()
+    bench.lease(*(Grant(i * 8, 8, i + 1) for i in range(5)))
+    bench.finish(0)
+    assert not [message for message in bench.tick() if isinstance(message, TaskReport)]
+    bench.finish(1)
+    bench.now = WorkerConfig().batch_ns
+    assert [part.lease for part in bench.report().parts] == [1, 2]

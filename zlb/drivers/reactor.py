@@ -94,17 +94,19 @@ class Reactor:
         poller.register(wakeup_fd, zmq.POLLIN)
         try:
             self._perform(self.node.on_start(time.monotonic_ns()))
+            deadline = self.node.deadline()
             while not self._stopped:
-                for socket, _ in poller.poll(self._wait_ms()):
+                for socket, _ in poller.poll(self._wait_ms(deadline)):
                     if socket == wakeup_fd:
                         self._wakeup.answer()
                     else:
                         for src, message in self.bus.receive(socket):
                             self._perform(self.node.on_message(time.monotonic_ns(), src, message))
                 self._take_steps()
-                now = time.monotonic_ns()
-                if now >= self.node.deadline():
+                now, deadline = time.monotonic_ns(), self.node.deadline()
+                if now >= deadline:
                     self._perform(self.node.on_tick(now))
+                    deadline = self.node.deadline()
                 self._stopped = self._stopped or now >= self._stop_by
         finally:
             if self.workers is not None:
@@ -112,10 +114,10 @@ class Reactor:
             self.bus.close()
             self._wakeup.close()
 
-    def _wait_ms(self) -> int:
+    def _wait_ms(self, deadline: int) -> int:
         if self._steps:
             return 0
-        wait_ns = min(self.node.deadline(), self._stop_by) - time.monotonic_ns()
+        wait_ns = min(deadline, self._stop_by) - time.monotonic_ns()
         return max(0, min(-(-wait_ns // MS), POLL_MS_MAX))
 
     def _take_steps(self) -> None:

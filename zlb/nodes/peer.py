@@ -91,7 +91,8 @@ class Peer(Core):
         """Whatever is due."""
         self._absorb(now, self.worker.on_tick(now))
         self._absorb(now, self.neighbours.on_tick(now))
-        self._absorb(now, self.gossip.on_tick(now, self.worker.load()))
+        if now >= self.gossip.deadline():
+            self._absorb(now, self.gossip.on_tick(now, self.worker.load()))
         self._stop_if_drained(now)
         return self._flush()
 

@@ -36,6 +36,8 @@ class HeldLease:
     unacknowledged: int = 0
     """Reports with news of it that may still be lost: until they are acknowledged it must not be said to have ended."""
     hits: int = 0
+    alone: bool = False
+    """It shared a run that failed: whose fault that was is found out by running it alone."""
     error: str = ""
     pieces: deque[Piece] = field(default_factory=deque)
 
@@ -66,6 +68,8 @@ class Holding:
     kernel: str
     heard_at: int
     report_at: int
+    beat_at: int = 0
+    """When every lease is to be named again, news or not: else it expires."""
     unleased: bool = True
     spec: Spec | None = None
     leases: dict[LeaseId, HeldLease] = field(default_factory=dict)
@@ -96,8 +100,11 @@ class Holding:
         lease.hits += len(piece.hits)
         self.unreported += 1
 
-    def next_parts(self) -> tuple[Part, ...]:
-        """The news of all leases as parts of one report, as many hits as fit; leases given up are held no longer."""
+    def next_parts(self, everything: bool) -> tuple[Part, ...]:
+        """The news of all leases as parts of one report, as many hits as fit; leases given up are held no longer.
+
+        With `everything`, leases without news are named too.
+        """
         parts: list[Part] = []
         room = HITS_PER_REPORT_MAX
         for lease in list(self.leases.values())[:LEASES_PER_MESSAGE_MAX]:
@@ -107,7 +114,8 @@ class Holding:
             if ended:
                 del self.leases[lease.id]
             lease.unacknowledged += bool(pieces)
-            parts.append(_part(lease, pieces, ended))
+            if pieces or ended or everything:
+                parts.append(_part(lease, pieces, ended))
             if room <= 0:
                 break
         return tuple(parts)

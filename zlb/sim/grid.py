@@ -160,7 +160,7 @@ def _draw_job(job_id: JobId, rng: random.Random) -> tuple[Job, Truth]:
     if size > 1000 and rng.random() < 0.3:
         cut = base + rng.randrange(100, size - 100)
         spans = ((base, cut), (cut + 50, base + size))
-    hits = sorted({base + rng.randrange(size) for _ in range(rng.choice([0, 1, 5, 50]))})
+    hits = sorted({base + rng.randrange(size) for _ in range(rng.choice([0, 1, 5, 50, 2000]))})
     if rng.random() < 0.1:
         hits = list(range(base, base + min(size, 10_000)))
     rule = rng.choice(list(StopRule))
