@@ -512,16 +512,16 @@ def test_of_a_shared_run_that_failed_each_lease_is_tried_alone() -> None:
 
 def test_many_short_leases_are_asked_for_at_once_and_not_before_half_are_gone() -> None:
     bench = Bench()
-    bench.lease(*(Grant(i, 1, i + 1) for i in range(2)))  # 1 ms each: 20 ms ahead are 20 leases
+    bench.lease(*(Grant(i * 5, 5, i + 1) for i in range(2)))  # 5 ms each: 100 ms ahead are 20 leases
     (again,) = bench.tick()
     assert isinstance(again, TaskRequest) and again.want == 19
-    bench.transfer(*(Grant(2 + i, 1, 3 + i) for i in range(19)))
+    bench.transfer(*(Grant(10 + i * 5, 5, 3 + i) for i in range(19)))
     assert not [message for message in bench.tick() if isinstance(message, TaskRequest)]
 
 
 def test_a_finished_lease_waits_a_little_for_others_while_there_is_more_to_do() -> None:
     bench = Bench()
-    bench.lease(*(Grant(i * 8, 8, i + 1) for i in range(5)))
+    bench.lease(*(Grant(i * 15, 15, i + 1) for i in range(5)))
     bench.finish(0)
     assert not [message for message in bench.tick() if isinstance(message, TaskReport)]
     bench.finish(1)

@@ -33,14 +33,14 @@ class WorkerConfig:
 
     slots: int = 1
     """Runs at once: kernel threads. One lease is held per slot, and one more is prefetched."""
-    ahead_ns: int = 20 * MS
+    ahead_ns: int = 100 * MS
     """Work held ahead of each slot where leases are shorter than that: several are prefetched then. Longer: fewer,
     larger messages; more work in the hands of one worker."""
-    batch_ns: int = 4 * MS
+    batch_ns: int = 20 * MS
     """How long a finished lease without hits waits for others to share its report, while there is more to hash."""
     slice_ns: int = SLICE_NS
     """Aimed length of a run. Longer: fewer wake-ups; shorter: less work unreported, faster reports of many hits."""
-    run_ns: int = 10 * MS
+    run_ns: int = 20 * MS
     """Short leases that follow each other share a run of at most this length. Longer: fewer wake-ups, later reports."""
     report_ns: int = 1 * SECOND
     """Between progress reports of a lease; what a crash loses is at most this much of each slot."""

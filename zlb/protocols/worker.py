@@ -49,7 +49,7 @@ from zlb.wire.messages import (
 )
 
 AHEAD_MAX = 64
-"""Leases held ahead of a slot, however short: at a third of a millisecond each they last 20 ms."""
+"""Leases held ahead of a slot, however short: a request for more would name too many."""
 MEASURED_NS_MIN = MS // 4
 """A shorter run says more about the clock than about the rate."""
 
