@@ -75,7 +75,7 @@ def leases_never_expire(node: Node) -> None:
         node.coordinator._expire = lambda now, leases: None  # type: ignore[method-assign]
 
 
-@asleep("a worker that forgets a lease and stays a neighbour")
+@bug
 def leases_do_not_expire_by_silence(node: Node) -> None:
     """Only by the loss of the neighbour."""
     if isinstance(node, Submitter):
