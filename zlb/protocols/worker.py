@@ -36,7 +36,7 @@ from zlb.core.load import Load
 from zlb.core.node import Core
 from zlb.core.timers import NEVER
 from zlb.core.work import Failed, Outcome, Search, Searched
-from zlb.protocols.holdings import HeldLease, Holding, Outstanding, Piece
+from zlb.protocols.holdings import HeldLease, Holding, M, Outstanding, Piece
 from zlb.protocols.sizing import SMOOTHING
 from zlb.wire.messages import (
     JobAdvert,
@@ -288,11 +288,8 @@ class Worker(Core):
         report = job.reports.pop(sequence, None)
         if report is None:
             return
-        for (
-            later,
-            waiting,
-        ) in job.reports.items():  # links are in order: these are under way, older ones may be lost
-            if later > sequence:
+        for later, waiting in job.reports.items():
+            if later > sequence:  # links are in order: it is under way, while older ones may be lost
                 waiting.resend_at = max(waiting.resend_at, now + waiting.wait_ns)
         if job.acknowledged(report.message) or (was_full and job.unreported):
             self._report_by(now, job)
@@ -316,8 +313,11 @@ class Worker(Core):
             self._sequence += 1
             rate, knows = self.rates.get(job.kernel, 0.0), job.spec is not None
             request = TaskRequest(job.job, self.incarnation, self._sequence, want, rate, knows)
-            job.request = Outstanding(request, now + self.config.retry_ns_min, self.config.retry_ns_min)
-            self._send(job.coordinator, request)
+            job.request = self._send_until_answered(now, job, request)
+
+    def _send_until_answered(self, now: int, job: Holding, message: M) -> Outstanding[M]:
+        self._send(job.coordinator, message)
+        return Outstanding(message, now + self.config.retry_ns_min, self.config.retry_ns_min)
 
     def _look_ahead(self, job: Holding, count: int) -> None:
         """Prefetch one lease per slot, or as many as last `ahead_ns` now that they hold `count` integers."""
@@ -346,10 +346,7 @@ class Worker(Core):
             return
         self._sequence += 1
         report = TaskReport(job.job, self.incarnation, self._sequence, parts)
-        job.reports[self._sequence] = Outstanding(
-            report, now + self.config.retry_ns_min, self.config.retry_ns_min
-        )
-        self._send(job.coordinator, report)
+        job.reports[self._sequence] = self._send_until_answered(now, job, report)
         if job.leases:
             job.report_at = now if job.unreported else job.beat_at
         self._start_runs()
