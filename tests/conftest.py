@@ -1,6 +1,7 @@
 """What every test may count on: hypothesis the same in every run, and the list of the project's files."""
 
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -9,6 +10,15 @@ import pytest
 # No deadline: speed is measured in bench/. Derandomised: a test that fails fails again.
 hypothesis.settings.register_profile("zlb", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("zlb")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kernel_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the kernels of this run are compiled to: nothing of an earlier run or of the user's is used."""
+    with pytest.MonkeyPatch.context() as patch:
+        path = tmp_path_factory.mktemp("kernels")
+        patch.setenv("ZLB_KERNEL_DIR", str(path))
+        yield path
 
 
 @pytest.fixture(scope="session")

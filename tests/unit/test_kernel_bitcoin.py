@@ -3,8 +3,8 @@
 import pytest
 
 from zlb.kernels.bitcoin import header_params, nbits_to_target
+from zlb.kernels.hashes import SHA256D
 from zlb.kernels.interface import KernelError
-from zlb.kernels.sha256 import SHA256D
 
 BLOCK_0 = bytes.fromhex(
     "01000000"

@@ -1,4 +1,4 @@
-"""Six encodings against Python's own conversions, and their description as odometers against counting."""
+"""Six encodings against Python's own conversions, and where numbers grow by a digit."""
 
 from collections.abc import Callable
 
@@ -29,19 +29,6 @@ def encoding(request: pytest.FixtureRequest) -> Encoding:
     return ENCODINGS[request.param]
 
 
-def turn(encoding: Encoding, number: bytes) -> bytes:
-    """What the compiled loop does to go to the next integer."""
-    wheels = bytearray(number)
-    at, towards = encoding.fastest_wheel(len(wheels))
-    for _ in range(len(wheels)):
-        digit = wheels[at]
-        wheels[at] = encoding.successors()[digit]
-        if wheels[at] > digit:
-            break
-        at += towards
-    return bytes(wheels)
-
-
 def test_there_are_six() -> None:
     assert set(ENCODINGS) == set(OWN_WORDS)
 
@@ -56,20 +43,6 @@ def test_encodes_edges_like_python(encoding: Encoding) -> None:
 def test_encodes_like_python(name: str, n: int) -> None:
     n %= ENCODINGS[name].capacity
     assert ENCODINGS[name].encode(n) == OWN_WORDS[name](n)
-
-
-@given(name=st.sampled_from(sorted(ENCODINGS)), n=st.integers(0, 2**64 - 2))
-def test_the_odometer_counts(name: str, n: int) -> None:
-    encoding = ENCODINGS[name]
-    n %= encoding.capacity - 1
-    following = encoding.encode(n + 1)
-    if len(following) == len(encoding.encode(n)):
-        assert turn(encoding, encoding.encode(n)) == following
-
-
-def test_past_the_last_number_the_odometer_starts_over(encoding: Encoding) -> None:
-    width = encoding.width or 5
-    assert turn(encoding, encoding.digits[-1:] * width) == encoding.digits[:1] * width
 
 
 @pytest.mark.parametrize(

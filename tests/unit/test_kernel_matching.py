@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zlb.kernels.interface import KernelError
-from zlb.kernels.matching import MATCHES, rule_for_difficulty, rule_for_target, words
+from zlb.kernels.matching import MATCHES, rule_for_difficulty, rule_for_digest, rule_for_target
 
 DIGESTS = st.one_of(
     st.binary(min_size=32, max_size=32),
@@ -31,11 +31,24 @@ def test_difficulty_is_a_number_of_zero_bits(match: str, digest: bytes, difficul
 
 
 @given(match=st.sampled_from(MATCHES), digest=DIGESTS, difficulty=st.integers(0, 256))
-def test_the_telling_word_turns_away_no_winner(match: str, digest: bytes, difficulty: int) -> None:
+def test_the_test_of_one_word_turns_away_no_winner(match: str, digest: bytes, difficulty: int) -> None:
     rule = rule_for_difficulty(match, difficulty)
-    at = rule.telling_word()
-    passes = words(int.from_bytes(digest, rule.byteorder))[at] & words(rule.mask)[at] <= words(rule.limit)[at]
-    assert passes or not rule.accepts(digest)
+    assert rule.word_test().passes(digest) or not rule.accepts(digest)
+
+
+@given(match=st.sampled_from(MATCHES), digest=DIGESTS, difficulty=st.integers(0, 32))
+def test_up_to_32_bits_one_word_decides(match: str, digest: bytes, difficulty: int) -> None:
+    rule = rule_for_difficulty(match, difficulty)
+    assert rule.word_test().passes(digest) == rule.accepts(digest)
+
+
+@given(digest=DIGESTS, other=DIGESTS)
+def test_a_digest_is_met_by_itself_alone(digest: bytes, other: bytes) -> None:
+    rule = rule_for_digest(digest)
+    assert rule.accepts(digest)
+    assert rule.word_test().passes(digest)
+    assert rule.accepts(other) == (digest == other)
+    assert rule.word_test().passes(other) == (digest[-4:] == other[-4:])
 
 
 def test_trailing_and_bitcoin_order_agree_on_whole_bytes_only() -> None:
@@ -70,7 +83,3 @@ def test_tests_per_hit_of_a_difficulty(match: str, difficulty: int) -> None:
 def test_tests_per_hit_of_a_target() -> None:
     assert rule_for_target("leading", b"\xff" * 32).tests_per_hit() == 1.0
     assert rule_for_target("bitcoin", b"\xbf" + b"\xff" * 31).tests_per_hit() == 4 / 3
-
-
-def test_words_are_most_significant_first() -> None:
-    assert words(2**224 + 5) == [1, 0, 0, 0, 0, 0, 0, 5]

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from zlb.kernels.hashes import SHA256, SHA256D
 from zlb.kernels.interface import KernelError
-from zlb.kernels.sha256 import AFFIX_BYTES_MAX, SHA256, SHA256D
+from zlb.kernels.puzzle import AFFIX_BYTES_MAX
 
 NESTED: list[Any] = []
 for _ in range(100_000):
@@ -34,6 +35,10 @@ REFUSED: list[tuple[Any, str]] = [
     ({"target": bytes(31), "match": "leading"}, "32 bytes"),
     ({"target": bytes(33), "match": "bitcoin"}, "32 bytes"),
     ({"target": 5, "match": "leading"}, "32 bytes"),
+    ({"digest": bytes(31)}, "32 bytes"),
+    ({"digest": bytes(32), "match": "leading"}, "match cannot go with digest"),
+    ({"digest": bytes(32), "difficulty": 1}, "exactly one"),
+    ({"difficulty": 1, "versions": 2}, "block headers"),
     ({"difficulty": 1, "match": "most"}, "match is one of trailing"),
     ({"difficulty": 1, "match": None}, "match is one of"),
     ({"difficulty": 1, "encoding": "u16le"}, "encoding is one of dec"),
@@ -140,7 +145,7 @@ def test_affixes_may_reach_their_limit() -> None:
 
 def test_describing_and_checking_need_no_numba() -> None:
     program = (
-        "import sys, zlb.kernels, zlb.kernels.bitcoin, zlb.kernels.sha256 as s\n"
+        "import sys, zlb.kernels, zlb.kernels.bitcoin, zlb.kernels.hashes as s\n"
         "s.SHA256.validate({'difficulty': 1}, [(0, 9)])\n"
         "s.SHA256.checker({'difficulty': 1})(5)\n"
         "sys.exit(' '.join({'numba', 'numpy', 'llvmlite'} & set(sys.modules)) or 0)"

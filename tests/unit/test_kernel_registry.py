@@ -6,7 +6,7 @@ import pytest
 
 import zlb.kernels
 from zlb.kernels import KernelError, UnknownKernel, kernel_names, load_kernel
-from zlb.kernels.sha256 import SHA256, SHA256D
+from zlb.kernels.hashes import SHA256, SHA256D
 
 
 def install(monkeypatch: pytest.MonkeyPatch, **kernels: str) -> None:
@@ -43,7 +43,7 @@ def test_hostile_names_stay_one_short_line() -> None:
     assert len(str(refusal.value)) < 500
 
 
-@pytest.mark.parametrize("value", ["zlb.kernels.no_such_module:K", "zlb.kernels.sha256:NoSuchKernel"])
+@pytest.mark.parametrize("value", ["zlb.kernels.no_such_module:K", "zlb.kernels.hashes:NoSuchKernel"])
 def test_broken_packages_are_told(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     install(monkeypatch, k=value)
     with pytest.raises(KernelError, match="cannot be loaded"):
@@ -51,11 +51,11 @@ def test_broken_packages_are_told(monkeypatch: pytest.MonkeyPatch, value: str) -
 
 
 def test_two_packages_cannot_share_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, k="zlb.kernels.sha256:SHA256 zlb.kernels.sha256:SHA256D")
+    install(monkeypatch, k="zlb.kernels.hashes:SHA256 zlb.kernels.hashes:SHA256D")
     with pytest.raises(KernelError, match="more than once"):
         load_kernel("k")
 
 
 def test_a_package_seen_twice_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch, k="zlb.kernels.sha256:SHA256 zlb.kernels.sha256:SHA256")
+    install(monkeypatch, k="zlb.kernels.hashes:SHA256 zlb.kernels.hashes:SHA256")
     assert load_kernel("k") is SHA256

@@ -28,6 +28,8 @@ NICE = 10
 SWITCH_S = 0.0002
 """A slot that comes back from its kernel waits no longer than this for the interpreter; Python's 5 ms would be long
 beside subjobs of 1 ms (4 % more throughput there, measured by bench/subjob_size.py)."""
+KERNEL_DIR_VARIABLES = ("ZLB_KERNEL_DIR", "NUMBA_CACHE_DIR")
+"""What zlb's own kernels, and those written in numba, look at to know where compiled code is kept."""
 PREPARED_MAX = 64
 """Jobs whose kernels are kept ready; a prepared search is a few KiB."""
 
@@ -40,7 +42,8 @@ class Workers:
 
     def __init__(self, slots: int, kernel_dir: Path) -> None:
         self.wake: Callable[[], None] = lambda: None
-        os.environ.setdefault("NUMBA_CACHE_DIR", str(kernel_dir))
+        for variable in KERNEL_DIR_VARIABLES:
+            os.environ.setdefault(variable, str(kernel_dir))
         sys.setswitchinterval(SWITCH_S)
         self._queue: SimpleQueue[tuple[RunId, Search] | None] = SimpleQueue()
         self._done: deque[tuple[RunId, Outcome]] = deque()

@@ -1,7 +1,7 @@
-"""What every kernel promises to the rest of zlb: five methods, two result types, one exception.
+"""What every kernel promises to the rest of zlb: five methods, three result types, one exception.
 
 A kernel answers "which integers of a range are hits" for one kind of puzzle; `docs/kernels.md` tells how to write one.
-Neither this module nor anything a client needs to describe a puzzle or verify a hit imports numba or numpy.
+Neither this module nor anything a client needs to describe a puzzle or verify a hit imports llvmlite, numba or numpy.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,11 +23,25 @@ class Hit(NamedTuple):
     digest: bytes
 
 
+class Pattern(NamedTuple):
+    """Integers to report besides the hits: those for which `word & mask == value`.
+
+    `word` is 32 bits of the digest that the kernel chooses for a puzzle and looks at anyway, see `SamplingSearch`.
+    """
+
+    mask: int
+    value: int
+
+
 class Found(NamedTuple):
-    """What one search covered: all of [start, stopped_at) was tested, and `hits` are all hits in it, ascending."""
+    """What one search covered: all of [start, stopped_at) was tested, and `hits` are all hits in it, ascending.
+
+    `samples[i]` are all integers in it that match pattern i, ascending.
+    """
 
     stopped_at: int
     hits: tuple[Hit, ...]
+    samples: tuple[tuple[int, ...], ...] = ()
 
 
 class Search(Protocol):
@@ -42,6 +56,30 @@ class Search(Protocol):
         `stop_flag` is a contiguous array of one element; any thread may set it, the search never writes it.
         Raises KernelError if the range is reversed or does not fit the puzzle, or if `hits_max` is below 1.
         """
+        ...
+
+
+class SamplingSearch(Search, Protocol):
+    """A search that can also report which integers match patterns, at next to no cost."""
+
+    def search(
+        self,
+        start: int,
+        stop: int,
+        stop_flag: "npt.NDArray[np.uint8]",
+        hits_max: int,
+        patterns: Sequence[Pattern] = (),
+    ) -> Found:
+        """See `Search.search`; with up to `patterns_max` patterns, `Found.samples` has one entry for each."""
+        ...
+
+    @property
+    def patterns_max(self) -> int:
+        """How many patterns a search can look for at once."""
+        ...
+
+    def sampled_word(self, digest: bytes) -> int:
+        """The word of a digest that patterns are about."""
         ...
 
 

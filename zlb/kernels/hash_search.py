@@ -1,0 +1,153 @@
+"""The search for a hash puzzle: stretches of integers go to a finder, and what survives its test is decided by hashlib.
+
+Compiled code only ever sees numbers of one length, less what all of them share, so nothing in it can overflow at 2^63
+or 2^64. Every hit is hashed again with hashlib, which supplies the digest and leaves no way for a fault of the
+compiled code to put a false hit into the world.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from zlb.kernels import compiled, paths
+from zlb.kernels.bitcoin import NONCES
+from zlb.kernels.fips180 import SHA1, SHA256
+from zlb.kernels.interface import Found, Hit, KernelError, Pattern
+from zlb.kernels.layout import Layout
+from zlb.kernels.puzzle import Puzzle
+from zlb.kernels.scan import PATTERNS_MAX
+from zlb.kernels.survivors import ARRAY_INTEGERS, ArrayFinder, CompiledFinder, Finder
+
+FUNCTIONS = {function.name: function for function in (SHA1, SHA256)}
+
+CALL_NUMBERS = 1 << 22
+"""Numbers one call of compiled code is given: enough to make up for the call; the stop flag is looked at inside."""
+SHORT = 64
+"""If numpy can hash all numbers of one length with no more compressions of arrays than this, it is done sooner than the
+compiler."""
+LAYOUTS_MAX = 64
+"""Layouts kept: more than the lengths a number can have."""
+
+
+class Stretch(NamedTuple):
+    """Numbers [first, end) that one layout serves; number k with beginning b is integer base + k * beginnings + b."""
+
+    key: int
+    first: int
+    end: int
+    base: int
+
+
+class HashSearch:
+    """Implements `SamplingSearch` for one puzzle."""
+
+    patterns_max = PATTERNS_MAX
+
+    def __init__(self, puzzle: Puzzle) -> None:
+        self._puzzle = puzzle
+        self._function = FUNCTIONS[puzzle.algorithm.function]
+        self._test = puzzle.rule.word_test()
+        name = paths.asked_for()
+        self._path = None if name == paths.NUMPY else compiled.best_path(self._function)
+        self._beginnings = puzzle.versions.shared if puzzle.versions else 1
+        self._finders: dict[int, tuple[Layout, Finder]] = {}
+        self._lock = threading.Lock()
+
+    def sampled_word(self, digest: bytes) -> int:
+        """See `SamplingSearch.sampled_word`."""
+        return self._test.word_of(digest)
+
+    def search(
+        self,
+        start: int,
+        stop: int,
+        stop_flag: npt.NDArray[np.uint8],
+        hits_max: int,
+        patterns: Sequence[Pattern] = (),
+    ) -> Found:
+        """See `SamplingSearch.search`."""
+        self._puzzle.require_fit(start, stop)
+        if hits_max < 1:
+            raise KernelError("hits_max is at least 1")
+        if len(patterns) > PATTERNS_MAX:
+            raise KernelError(f"at most {PATTERNS_MAX} patterns")
+        hits: list[Hit] = []
+        samples: list[list[int]] = [[] for _ in patterns]
+
+        def found(stopped_at: int) -> Found:
+            return Found(
+                stopped_at, tuple(hits), tuple(tuple(n for n in some if n < stopped_at) for some in samples)
+            )
+
+        for stretch in self._stretches(start, stop):
+            layout, finder = self._finder(stretch)
+            at = stretch.first
+            while at < stretch.end:
+                if stop_flag[0]:
+                    return found(max(start, self._integer(stretch, at)))
+                rows = layout.rows(at, min(stretch.end, at + CALL_NUMBERS // self._beginnings))
+                survivors = finder.find(rows, self._test, patterns, stop_flag, hits_max - len(hits))
+                base = self._integer(stretch, rows.base)
+                for some, passed in zip(samples, survivors.passed[1:], strict=True):
+                    some += [base + offset for offset in passed if start <= base + offset < stop]
+                for offset in survivors.passed[0]:
+                    n = base + offset
+                    if start <= n < stop and (digest := self._decided(n)) is not None:
+                        hits.append(Hit(n, digest))
+                        if len(hits) == hits_max:
+                            return found(n + 1)
+                at = survivors.stopped_at
+        return found(stop)
+
+    def _integer(self, stretch: Stretch, number: int) -> int:
+        return stretch.base + number * self._beginnings
+
+    def _stretches(self, start: int, stop: int) -> Iterator[Stretch]:
+        """Cut [start, stop), which may cut through the versions of a nonce, into what one layout can serve."""
+        puzzle = self._puzzle
+        if puzzle.versions is None:
+            for first, end in puzzle.encoding.segments(start, stop):
+                yield Stretch(len(puzzle.encoding.encode(first)), first, end, 0)
+            return
+        shared = puzzle.versions.shared
+        size = NONCES * shared
+        for group in range(start // size, -(-stop // size)):
+            base = group * size
+            first, end = max(start - base, 0) // shared, -(-min(stop - base, size) // shared)
+            if start < stop:
+                yield Stretch(group, first, end, base)
+
+    def _finder(self, stretch: Stretch) -> tuple[Layout, Finder]:
+        with self._lock:
+            known = self._finders.get(stretch.key)
+            if known is None:
+                if len(self._finders) >= LAYOUTS_MAX:
+                    self._finders.clear()
+                known = self._finders[stretch.key] = self._new_finder(stretch)
+            return known
+
+    def _new_finder(self, stretch: Stretch) -> tuple[Layout, Finder]:
+        puzzle = self._puzzle
+        encoding, prefixes, digits = puzzle.encoding, [puzzle.prefix], stretch.key
+        if puzzle.versions is not None:
+            first = stretch.key * self._beginnings
+            prefixes = [puzzle.versions.prefix(first + number) for number in range(self._beginnings)]
+            digits = encoding.width or 0
+        layout = Layout(self._function, prefixes, encoding, digits, puzzle.suffix)
+        twice = puzzle.algorithm.twice
+        arrays = -(-(encoding.base**digits) // ARRAY_INTEGERS) * (1 + len(layout.tail))
+        if self._path is None or arrays <= SHORT:
+            return layout, ArrayFinder(layout, twice)
+        return layout, CompiledFinder(layout, twice, self._path)
+
+    def _decided(self, n: int) -> bytes | None:
+        """The digest of a survivor if it is a hit."""
+        digest = self._puzzle.check(n)
+        if digest is None and not self._test.passes(self._puzzle.digest(n)):
+            raise RuntimeError(f"the search loop reported {n}, which hashlib does not confirm")
+        return digest
