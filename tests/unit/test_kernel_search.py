@@ -211,7 +211,8 @@ def test_the_longest_messages(path: str) -> None:
 @pytest.mark.parametrize("kernel", [SHA256, SHA256D])
 def test_targets_are_compared_to_the_last_bit(match: str, kernel: HashKernel) -> None:
     order: Any = "big" if match == "leading" else "little"
-    digests = {n: kernel.puzzle({"difficulty": 0}).digest(n) for n in range(100, 400)}
+    numbers = range(100, 400)
+    digests = dict(zip(numbers, kernel.puzzle({"difficulty": 0}).digests(numbers), strict=True))
     lowest = min(digests, key=lambda n: int.from_bytes(digests[n], order))
     value = int.from_bytes(digests[lowest], order)
     for target, expected in ((value, [lowest]), (value - 1, []), (value + 1, [lowest])):
@@ -387,7 +388,9 @@ def test_samples_are_all_integers_that_match_a_pattern(path: str, match: str, co
         Pattern(0x80000007, 0x80000001),
     ][:count]
     found = ready.search(65_000, 66_000, np.zeros(1, np.uint8), 2**20, patterns)
-    words = {n: ready.sampled_word(SHA256.puzzle(params).digest(n)) for n in range(65_000, 66_000)}
+    numbers = range(65_000, 66_000)
+    digests = SHA256.puzzle(params).digests(numbers)
+    words = {n: ready.sampled_word(digest) for n, digest in zip(numbers, digests, strict=True)}
     for pattern, sample in zip(patterns, found.samples, strict=True):
         assert list(sample) == [n for n, word in words.items() if word & pattern.mask == pattern.value]
     assert found.samples[0]
@@ -413,7 +416,7 @@ def test_too_many_patterns_are_refused() -> None:
 
 @pytest.mark.parametrize("kernel", [SHA1, SHA256, SHA256D])
 def test_finds_whose_digest_it_is(path: str, kernel: HashKernel) -> None:
-    digest = kernel.puzzle({"difficulty": 0}).digest(123_456)
+    (digest,) = kernel.puzzle({"difficulty": 0}).digests((123_456,))
     found = search(kernel, {"digest": digest}, 100_000, 200_000)
     assert [tuple(hit) for hit in found.hits] == [(123_456, digest)]
     nearly = bytes([digest[0] ^ 1]) + digest[1:]

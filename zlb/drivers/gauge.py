@@ -1,12 +1,13 @@
 """The rate of a kernel, measured in a process of its own: `python -m zlb.drivers.gauge` does what `Gauge` asks for.
 
-A process that has loaded numba keeps some 120 MB for good. A peer that waits for work should not, so the measurement
-happens beside it, and leaves the compiled kernel in the cache for the day work comes.
+A process that has loaded a compiler keeps tens of megabytes for good, with numba some 120. A peer that waits for work
+should not, so the measurement happens beside it, and leaves the compiled kernel in the cache for the day work comes.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 import threading
@@ -18,6 +19,10 @@ from zlb.core.limits import SECOND
 from zlb.core.work import Failed, Measure, Measured, Outcome
 from zlb.wire import values
 
+log = logging.getLogger("zlb.kernels")
+
+NOTE = "note: "
+"""Begins lines of the child that are for the parent's log; the last other one says why it failed."""
 FIRST_COUNT = 1 << 14
 GROWTH_MAX = 64
 """The first, short round may be all overhead: never believe it by more than this."""
@@ -49,17 +54,25 @@ class Gauge:
         self._thread.join()
 
     def _wait(self, on_done: Callable[[Outcome], None]) -> None:
-        try:
-            answer, complaint = self._child.communicate(timeout=GAUGE_S_MAX)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            answer, complaint = self._child.communicate()
-        if self._child.returncode == 0:
+        assert self._child.stdout is not None
+        assert self._child.stderr is not None
+        alarm = threading.Timer(GAUGE_S_MAX, self._child.kill)
+        alarm.start()
+        complaint = "no reason given"
+        for line in self._child.stderr:
+            if line.startswith(NOTE):
+                log.info(line.removeprefix(NOTE).strip())
+            else:
+                complaint = line.strip() or complaint
+        answer = self._child.stdout.read()
+        returncode = self._child.wait()
+        alarm.cancel()
+        if returncode == 0:
             on_done(Measured(float(answer)))
-        elif self._child.returncode < 0:
+        elif returncode < 0:
             on_done(Failed("stopped"))
         else:
-            on_done(Failed((complaint.strip().splitlines() or ["no reason given"])[-1]))
+            on_done(Failed(complaint))
 
 
 def measure(kernel: str, params: bytes, slots: int, aim_ns: int) -> float:
@@ -90,5 +103,6 @@ def measure(kernel: str, params: bytes, slots: int, aim_ns: int) -> float:
 
 
 if __name__ == "__main__":
+    logging.basicConfig(format=f"{NOTE}%(message)s", level=logging.INFO)
     _kernel, _params, _slots, _aim_ns = json.loads(sys.argv[1])
     print(measure(_kernel, bytes.fromhex(_params), _slots, _aim_ns))

@@ -48,7 +48,7 @@ class Loop:
     """A compiled search loop. Calls may overlap; they hold no interpreter lock."""
 
     def __init__(self, code: bytes, path: Path) -> None:
-        self._engine = binding.create_mcjit_compiler(binding.parse_assembly(""), _machine(path))
+        self._engine = binding.create_mcjit_compiler(binding.parse_assembly(""), machine_for(path))
         self._engine.add_object_file(binding.ObjectFileRef.from_data(code))
         self._engine.finalize_object()
         entry = self._engine.get_function_address("search")
@@ -102,6 +102,7 @@ def frame(table: Words, row_count: int, **given: int) -> np.ndarray[tuple[int], 
 
 def _code(variant: scan.Variant) -> bytes:
     name = variant.function.name + "d" * variant.twice
+    # What a variant is printed as is the same in every process.
     file = directory() / f"{name}-{variant.path.name}-{_fingerprint(repr(variant))}.o"
     try:
         content = file.read_bytes()
@@ -113,7 +114,7 @@ def _code(variant: scan.Variant) -> bytes:
     log.info("compiling %s for %s, once on this machine", name, variant.path.name)
     started = time.perf_counter()
     module = binding.parse_assembly(str(scan.build(variant)))
-    code = _machine(variant.path).emit_object(module)
+    code = machine_for(variant.path).emit_object(module)
     log.debug("compiled in %.2f s", time.perf_counter() - started)
     _write(file, hashlib.sha256(code).digest() + code)
     return code
@@ -130,8 +131,8 @@ def _write(file: File, content: bytes) -> None:
         log.warning("cannot keep %s: %s", file, error.strerror)
 
 
-@cache
-def _machine(path: Path) -> binding.TargetMachine:
+def machine_for(path: Path) -> binding.TargetMachine:
+    """LLVM set up for the CPUs that can go a way; a new one every time, for an engine owns its machine."""
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
     target = binding.Target.from_default_triple()

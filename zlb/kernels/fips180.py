@@ -5,7 +5,7 @@ they hash many messages at once; over the values of `zlb.kernels.fold` they beco
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from zlb.kernels.words import WORD_BITS
@@ -47,9 +47,9 @@ class HashFunction:
     """H^(0)."""
     constants: tuple[int, ...]
     """K_t of each round; their number is the number of rounds."""
-    schedule: Callable[[Any, Any, int], Any]
+    schedule: Callable[[Any, Any, int], Any] = field(repr=False)
     """`schedule(ops, w, t)`: W_t for t >= 16, out of the earlier words `w[t - 16]` to `w[t - 2]`."""
-    round: Callable[[Any, State, Any, int], State]
+    round: Callable[[Any, State, Any, int], State] = field(repr=False)
     """`round(ops, state, kw, t)`: the working variables after round t, given K_t + W_t."""
     repeats: bool
     """Whether all rounds are alike but for their constant."""

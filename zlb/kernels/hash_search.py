@@ -93,14 +93,16 @@ class HashSearch:
                 rows = layout.rows(at, min(stretch.end, at + CALL_NUMBERS // self._beginnings))
                 survivors = finder.find(rows, self._test, patterns, stop_flag, hits_max - len(hits))
                 base = self._integer(stretch, rows.base)
-                for some, passed in zip(samples, survivors.passed[1:], strict=True):
-                    some += [base + offset for offset in passed if start <= base + offset < stop]
-                for offset in survivors.passed[0]:
-                    n = base + offset
-                    if start <= n < stop and (digest := self._decided(n)) is not None:
-                        hits.append(Hit(n, digest))
-                        if len(hits) == hits_max:
-                            return found(n + 1)
+                rule, *others = (
+                    [n for offset in passed if start <= (n := base + offset) < stop]
+                    for passed in survivors.passed
+                )
+                for some, passed in zip(samples, others, strict=True):
+                    some += passed
+                hits += self._hits(rule)
+                if len(hits) >= hits_max:
+                    del hits[hits_max:]
+                    return found(hits[-1].n + 1)
                 at = survivors.stopped_at
         return found(stop)
 
@@ -145,9 +147,13 @@ class HashSearch:
             return layout, ArrayFinder(layout, twice)
         return layout, CompiledFinder(layout, twice, self._path)
 
-    def _decided(self, n: int) -> bytes | None:
-        """The digest of a survivor if it is a hit."""
-        digest = self._puzzle.check(n)
-        if digest is None and not self._test.passes(self._puzzle.digest(n)):
-            raise RuntimeError(f"the search loop reported {n}, which hashlib does not confirm")
-        return digest
+    def _hits(self, survivors: list[int]) -> list[Hit]:
+        """Those survivors that are hits."""
+        accepts, passes = self._puzzle.rule.accepts, self._test.passes
+        hits = []
+        for n, digest in zip(survivors, self._puzzle.digests(survivors), strict=True):
+            if accepts(digest):
+                hits.append(Hit(n, digest))
+            elif not passes(digest):
+                raise RuntimeError(f"the search loop reported {n}, which hashlib does not confirm")
+        return hits

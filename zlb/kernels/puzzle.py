@@ -5,7 +5,7 @@ on demand.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from zlb.kernels.bitcoin import Versions, read_versions
@@ -28,11 +28,11 @@ class Algorithm:
     twice: bool
     digest_bits: int
 
-    def digest(self, message: bytes) -> bytes:
-        """The hash of a message."""
+    def digests(self, messages: Iterable[bytes]) -> list[bytes]:
+        """The hashes of messages."""
         function = getattr(hashlib, self.function)
-        digest: bytes = function(message, usedforsecurity=False).digest()
-        return function(digest, usedforsecurity=False).digest() if self.twice else digest
+        digests = [function(message).digest() for message in messages]
+        return [function(digest).digest() for digest in digests] if self.twice else digests
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +52,23 @@ class Puzzle:
         """One more than the largest integer there is a message for."""
         return self.encoding.capacity * (self.versions.count if self.versions else 1)
 
-    def message(self, n: int) -> bytes:
-        """What is hashed for `n`, which must lie in [0, capacity)."""
+    def messages(self, numbers: Iterable[int]) -> list[bytes]:
+        """What is hashed for numbers, which must lie in [0, capacity)."""
+        encode = self.encoding.encode
         if self.versions is None:
-            return self.prefix + self.encoding.encode(n) + self.suffix
-        version, nonce = self.versions.split(n)
-        return self.versions.prefix(version) + self.encoding.encode(nonce)
+            return [self.prefix + encode(n) + self.suffix for n in numbers]
+        split = [self.versions.split(n) for n in numbers]
+        return [self.versions.prefix(version) + encode(nonce) for version, nonce in split]
 
-    def digest(self, n: int) -> bytes:
-        """The hash of the message for `n`, which must lie in [0, capacity)."""
-        return self.algorithm.digest(self.message(n))
+    def digests(self, numbers: Iterable[int]) -> list[bytes]:
+        """The hashes of the messages for numbers, which must lie in [0, capacity)."""
+        return self.algorithm.digests(self.messages(numbers))
 
     def check(self, n: int) -> bytes | None:
         """The digest if `n` is a hit, else None."""
         if not 0 <= n < self.capacity:
             return None
-        digest = self.digest(n)
+        (digest,) = self.digests((n,))
         return digest if self.rule.accepts(digest) else None
 
     def require_fit(self, start: int, stop: int) -> None:
