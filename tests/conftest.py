@@ -49,3 +49,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write tests/scenarios/*.txt and tests/golden/wire.txt anew; commit only what you can explain",
     )
+    parser.addoption(
+        "--kernel-cases",
+        type=int,
+        default=3000,
+        help="how many searches test_kernel_sweep.py compares with hashlib",
+    )
+    parser.addoption(
+        "--kernel-seed",
+        type=int,
+        help="other searches in test_kernel_sweep.py than those of every run, and messages of more lengths",
+    )

@@ -63,9 +63,10 @@ def test_help_is_grouped_and_whole() -> None:
     assert [
         line[:-1] for line in said.splitlines() if line.endswith(":") and line[:-1] in HEADINGS
     ] == HEADINGS
-    options = "range difficulty target nbits match algo encoding prefix suffix header first lowest count all timeout"
+    options = "range difficulty target nbits digest match algo encoding prefix suffix header roll-version"
+    stop = "first lowest count all timeout"
     more = "chunk local name dry-run peer state-dir json progress quiet verbose color no-color version help"
-    for name in f"{options} {more}".split():
+    for name in f"{options} {stop} {more}".split():
         assert f"--{name}" in said
     assert "[default: 0:2**32]" in re.sub(r"\s+", " ", said)
 
@@ -86,6 +87,8 @@ def test_every_option_is_explained(command: click.Command) -> None:
         ("zlb.cli.submit --version", 0),
         ("zlb.cli.submit", 2),
         ("zlb.cli.submit -d 300", 2),
+        ("zlb.cli.submit --digest 00ff", 2),
+        (f"zlb.cli.submit --header {'00' * 80} -d 9 --roll-version 4 -r :2^33", 2),
         ("zlb.cli.submit -d 20 -r 5:3", 2),
         ("zlb.cli.submit -d 20 -a nonsense", 2),
         ("zlb.cli.submit -d 20 --peer nonsense", 2),
@@ -109,7 +112,7 @@ def test_a_usage_error_of_a_process(root: Path) -> None:
 
 
 def test_kernels_are_listed() -> None:
-    assert CliRunner().invoke(group, ["kernels"]).stdout == "sha256\nsha256d\n"
+    assert CliRunner().invoke(group, ["kernels"]).stdout == "sha1\nsha256\nsha256d\n"
 
 
 def test_the_group_names_its_commands() -> None:
@@ -121,7 +124,8 @@ def test_the_group_names_its_commands() -> None:
 @pytest.mark.parametrize(
     ("arguments", "incomplete", "offered"),
     [
-        (["--algo"], "sha256", ["sha256", "sha256d"]),
+        (["--algo"], "sha", ["sha1", "sha256", "sha256d"]),
+        ([], "--roll", ["--roll-version"]),
         (["--peer"], "tcp", ["tcp://127.0.0.1:7001"]),
         (["--encoding"], "u32", ["u32le", "u32be"]),
         ([], "--low", ["--lowest"]),

@@ -1,7 +1,9 @@
 """The progress display, seen through a terminal small enough to be read: hits stay, and the display goes."""
 
+import logging
 import re
 import sys
+import threading
 from collections.abc import Callable
 from io import StringIO
 from typing import Any
@@ -135,6 +137,23 @@ def test_a_quick_job_draws_nothing(submit: Call, grid: Any, terminal: Terminal) 
     result = submit_on_terminal(submit, terminal, "-d", "20")
     assert terminal.getvalue() == ""
     assert result.stdout.startswith("828028\t")
+
+
+def test_words_of_kernels_stay_above_the_display(submit: Call, grid: Any, terminal: Terminal) -> None:
+    shown = []
+
+    def script(job: Any) -> Any:
+        yield grid.progress(job, SECOND)
+        thread = threading.Thread(target=logging.getLogger("zlb.kernels").info, args=("compiling",))
+        thread.start()
+        thread.join()
+        yield grid.progress(job, 2 * SECOND, 1 << 30)
+        shown.extend(terminal.screen())
+
+    grid.script = script
+    submit_on_terminal(submit, terminal, "-d", "20")
+    assert shown[0] == "zlb: compiling"
+    assert "25.0 %" in shown[1]
 
 
 def test_waiting_is_shown(submit: Call, grid: Any, terminal: Terminal) -> None:

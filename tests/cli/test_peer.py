@@ -1,6 +1,7 @@
 """`zlb peer`: what its options hand to `run.serve`, and its life as lines."""
 
 import json
+import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -88,6 +89,20 @@ def test_quiet_and_verbose(call: Call, serve: FakeServe) -> None:
     assert call("peer", "-q").stdout == ""
     for said, line in zip(call("peer", "-v").stdout.splitlines(), LINES, strict=True):
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ " + re.escape(line), said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [((), "zlb: compiling\n"), (("-v",), "zlb: compiling\n"), (("-q",), ""), (("--json",), "")],
+)
+def test_kernels_say_what_takes_long(
+    call: Call, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], said: str
+) -> None:
+    def serve(*arguments: Any) -> None:
+        logging.getLogger("zlb.kernels").info("compiling")
+
+    monkeypatch.setattr(run, "serve", serve)
+    assert call("peer", *arguments).stderr == said
 
 
 @pytest.mark.parametrize("code", [ExitCode.BIND, ExitCode.USAGE])

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from hashlib import sha256
+from hashlib import sha1, sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ BLOCK_0 = (
     "ffff001d" + "1dac2b7c"
 )
 TARGET_1 = "00000000ffff" + "00" * 26
+SHA256_OF_7 = sha256(b"7").hexdigest()
+SHA1_OF_7 = sha1(b"7").hexdigest()
 
 
 def params(grid: Any) -> dict[str, Any]:
@@ -93,6 +95,17 @@ def test_one_stop_rule_only(submit: Call, grid: Any, arguments: str) -> None:
         (f"--header {BLOCK_0} -a sha256d -e u32le -m bitcoin", "sha256d", {"match": "bitcoin"}),
         (f"--header {BLOCK_0} -d 9", "sha256d", {"difficulty": 9, "encoding": "u32le", "match": "bitcoin"}),
         (f"--header {'00' * 80} -d 9", "sha256d", {"difficulty": 9, "prefix": bytes(76)}),
+        ("-d 160 -a sha1", "sha1", {"difficulty": 160}),
+        (
+            f"--target {TARGET_1[:40]} -a sha1",
+            "sha1",
+            {"target": bytes.fromhex(TARGET_1[:40]), "match": "bitcoin"},
+        ),
+        (f"--digest {SHA256_OF_7}", "sha256", {"digest": sha256(b"7").digest()}),
+        (f"--digest 0x{SHA1_OF_7} -a sha1 -e hex --prefix a", "sha1", {"encoding": "hex", "prefix": b"a"}),
+        (f"--header {BLOCK_0} --digest {SHA256_OF_7}", "sha256d", {"encoding": "u32le"}),
+        (f"--header {BLOCK_0} --roll-version 64Ki", "sha256d", {"versions": 65536, "match": "bitcoin"}),
+        (f"--header {BLOCK_0} --roll-version 8 -d 9", "sha256d", {"versions": 8, "difficulty": 9}),
     ],
 )
 def test_puzzles(submit: Call, grid: Any, arguments: str, kernel: str, expected: dict[str, Any]) -> None:
@@ -100,7 +113,8 @@ def test_puzzles(submit: Call, grid: Any, arguments: str, kernel: str, expected:
     assert result.exit_code == 0, result.output
     assert grid.job.kernel == kernel
     assert params(grid).items() >= expected.items()
-    assert not {"difficulty", "target"} <= params(grid).keys()
+    assert len({"difficulty", "target", "digest"} & params(grid).keys()) == 1
+    assert "digest" not in params(grid) or "match" not in params(grid)
 
 
 def test_a_header_is_solved_by_its_nonce(submit: Call, grid: Any) -> None:
@@ -111,9 +125,65 @@ def test_a_header_is_solved_by_its_nonce(submit: Call, grid: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("rolled", "ranges", "expected"),
+    [
+        ("1", (), [(0, 2**32)]),
+        ("2", (), [(0, 2**33)]),
+        ("65536", (), [(0, 2**48)]),
+        ("2", ("10:20",), [(20, 40)]),
+        ("4", ("10:20", "30:+1"), [(40, 80), (120, 124)]),
+        ("8", ("10:20",), [(40, 80), (4 * (2**32 + 10), 4 * (2**32 + 20))]),
+        ("8", (":20", "2^32-1:2^32"), [(0, 80), (4 * 2**32 - 4, 4 * 2**32 + 80), (8 * 2**32 - 4, 8 * 2**32)]),
+    ],
+)
+def test_ranges_of_rolled_headers_are_nonces(
+    submit: Call, grid: Any, rolled: str, ranges: tuple[str, ...], expected: list[tuple[int, int]]
+) -> None:
+    options = [part for text in ranges for part in ("-r", text)]
+    assert submit("--header", BLOCK_0, "--roll-version", rolled, *options).exit_code == 0
+    assert list(grid.job.spans) == expected
+
+
+def test_a_rolled_header_is_solved_by_version_and_nonce(submit: Call, grid: Any) -> None:
+    submit("--header", BLOCK_0, "--roll-version", "4")
+    assert grid.check(4 * 2083236893) is not None
+    assert grid.check(4 * 2083236893 + 1) is None
+
+
+def test_a_digest_belongs_to_one_integer(submit: Call, grid: Any) -> None:
+    submit("--digest", SHA1_OF_7, "-a", "sha1")
+    assert grid.check(7) == sha1(b"7").digest()
+    assert grid.check(8) is None
+
+
+@pytest.mark.parametrize(
     ("arguments", "error"),
     [
         ("", "how hard? Give one of --difficulty, --target, --nbits"),
+        ("-d 161 -a sha1", "difficulty is an integer from 0 to 160"),
+        (f"-d 9 --digest {SHA256_OF_7}", "only one of --difficulty, --digest"),
+        (f"--digest {SHA256_OF_7} -m leading", "--match cannot go with --digest: all of it must be equal"),
+        (f"--header {BLOCK_0} --digest {SHA256_OF_7} -m bitcoin", "--match cannot go with --digest"),
+        ("--digest 00ff", "--digest: 64 hex digits (32 bytes) are needed for sha256, these are 4"),
+        (f"--digest {SHA1_OF_7}", "--digest: 64 hex digits (32 bytes) are needed for sha256, these are 40"),
+        (f"--digest {SHA256_OF_7} -a sha1", "40 hex digits (20 bytes) are needed for sha1, these are 64"),
+        (f"--digest {SHA256_OF_7[1:]}", "an odd number of hex digits (63)"),
+        (f"--digest {SHA256_OF_7[:-1]}g", "'g' (digit 64) is not hexadecimal"),
+        (
+            f"--target {TARGET_1} -a sha1",
+            "--target: 40 hex digits (20 bytes) are needed for sha1, these are 64",
+        ),
+        ("--nbits 1d00ffff -a sha1", "--nbits stands for a target of 32 bytes, digests of sha1 have 20"),
+        ("-d 9 --roll-version 4", "--roll-version goes with --header only"),
+        (f"--header {BLOCK_0} --roll-version 3", "'3' is no power of two from 1 to 65536"),
+        (f"--header {BLOCK_0} --roll-version 0", "'0' is no power of two from 1 to 65536"),
+        (f"--header {BLOCK_0} --roll-version 2^17", "'2^17' is no power of two from 1 to 65536"),
+        (f"--header {BLOCK_0} --roll-version x", "'x' belongs to no number"),
+        (f"--header {BLOCK_0} --roll-version 4 -r :2^33", "--range: nonces end at 2**32"),
+        (
+            f"--header {BLOCK_0} --roll-version 2^16 -r 0:1 -r 2:3 -r 4:5 -r 6:7 -r 8:9",
+            "5 ranges of nonces in 65536 versions are too many spans: 81920, the limit is 65536",
+        ),
         ("-d 257", "257 is not in the range 0<=x<=256"),
         ("-d -1", "-1 is not in the range"),
         ("-d x", "'x' is not a valid integer"),
@@ -121,7 +191,7 @@ def test_a_header_is_solved_by_its_nonce(submit: Call, grid: Any) -> None:
         (f"-d 9 --nbits 1d00ffff --target {TARGET_1}", "only one of --difficulty, --target, --nbits"),
         (f"--target {TARGET_1} -m trailing", 'target cannot go with match "trailing"'),
         (f"--target {TARGET_1[1:]}", "an odd number of hex digits (63)"),
-        ("--target 00ff", "64 hex digits (32 bytes) are needed, these are 4"),
+        ("--target 00ff", "--target: 64 hex digits (32 bytes) are needed for sha256, these are 4"),
         (f"--target {TARGET_1[:-1]}g", "'g' (digit 64) is not hexadecimal"),
         ("--nbits 1d00fff", "an odd number of hex digits (7)"),
         ("--nbits 1d00", "8 hex digits (4 bytes) are needed, these are 4"),
@@ -135,7 +205,7 @@ def test_a_header_is_solved_by_its_nonce(submit: Call, grid: Any) -> None:
         (f"--header {BLOCK_0} -m trailing", "--header means --match bitcoin, not trailing"),
         (f"--header {BLOCK_0} -r :2^33", 'what encoding "u32le" can express: 0 to 2**32'),
         ("-d 9 -e u32be -r 2^32:+1", 'what encoding "u32be" can express: 0 to 2**32'),
-        ("-d 9 -a md5", "no kernel is named 'md5'; installed kernels: sha256, sha256d"),
+        ("-d 9 -a md5", "no kernel is named 'md5'; installed kernels: sha1, sha256, sha256d"),
         ("-d 9 -e base64", "'base64' is not one of"),
         ("-d 9 -m middle", "'middle' is not one of"),
         ("-d 9 --prefix 0x0", "an odd number of hex digits (1) (0x starts hexadecimal)"),

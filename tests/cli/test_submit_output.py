@@ -1,6 +1,7 @@
 """`zlb submit`: what goes to stdout, what to stderr, and how it ends."""
 
 import json
+import logging
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -224,6 +225,100 @@ def test_color(submit: Call, arguments: tuple[str, ...], env: dict[str, str], co
 )
 def test_zero_bits(digest: str, match: str, bits: int) -> None:
     assert zero_bits(bytes.fromhex(digest), match) == bits
+
+
+# -- block headers, whose hits are nonces and versions
+
+
+@pytest.mark.parametrize(
+    ("rolled", "n", "nonce", "version", "line"),
+    [
+        ((), 7, 7, "20000000", "7"),
+        (("--roll-version", "4"), 7 * 4 + 1, 7, "20002000", "7"),
+        (("--roll-version", "8"), (2**32 + 7) * 4 + 3, 7, "2000e000", "7"),
+    ],
+)
+def test_hits_of_headers(
+    submit: Call, grid: Any, rolled: tuple[str, ...], n: int, nonce: int, version: str, line: str
+) -> None:
+    header = "00000020" + "ab" * 64 + "cd" * 4 + "ffff001d" + "00" * 4
+    grid.script = lambda job: [NeighbourUp("p-1"), HitFound(job, n, b"\1\2", "p-1")]
+    shown = f"{nonce}\t0102\t{version}\n" if rolled else f"{nonce}\t0102\n"
+    assert submit("--header", header, *rolled).stdout == shown
+    (hit,) = (said for said in lines(submit("--header", header, *rolled, "--json")) if said["event"] == "hit")
+    assert (hit["n"], hit["nonce"], hit["version"]) == (str(n), str(nonce), version)
+    solved = bytes.fromhex(hit["header"])
+    assert len(solved) == 80
+    assert solved[:4] == bytes.fromhex(version)[::-1]
+    assert solved[4:76].hex() == header[8:152]
+    assert solved[76:] == nonce.to_bytes(4, "little")
+
+
+def test_json_of_rolled_ranges_tells_nonces(submit: Call) -> None:
+    arguments = ("--header", "00" * 80, "-d", "2", "--roll-version", "8", "-r", "10:20")
+    accepted = lines(submit(*arguments, "--json"))[0]
+    assert (accepted["range"], accepted["versions"], accepted["expected_hits"]) == (["10", "20"], 8, 20.0)
+    (plan,) = lines(submit(*arguments, "--json", "--dry-run"))
+    assert (plan["ranges"], plan["versions"], plan["size"]) == ([["10", "20"]], 8, "80")
+    said = submit(*arguments, "--dry-run").stdout.splitlines()
+    assert said[:2] == ["range   [10, 20)", "size    80 integers: 10 nonces in 8 versions"]
+
+
+# -- a digest, which has no zero bits and is no matter of chance
+
+
+def test_json_of_a_digest(submit: Call) -> None:
+    accepted, hit, _ = lines(submit("--digest", HIT.split()[1], "--json"))
+    assert accepted["expected_hits"] is None
+    assert (hit["n"], hit["bits"]) == ("828028", None)
+
+
+def test_dry_run_for_a_digest(submit: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "remembered_rate", lambda state_dir, kernel: 2.0**20)
+    arguments = ("--digest", HIT.split()[1], "--dry-run", "-r", ":2^20", "--local", "1")
+    assert submit(*arguments).stdout.splitlines() == [
+        "range   [0, 1048576)",
+        "size    1048576 integers",
+        "kernel  sha256, encoding dec",
+        f"goal    digest {HIT.split()[1]}",
+        "stop    at the first hit",
+        "hits    one, if the range holds its integer",
+        "grid    this process, 1 thread",
+        "time    about 0.50 s, the whole range 1.00 s, at 1.05 M/s (measured here before)",
+    ]
+    (plan,) = lines(submit(*arguments, "--json"))
+    for field in ("match", "tests_per_hit", "expected_hits", "chance", "chance_of_none"):
+        assert plan[field] is None
+    assert (plan["eta_s"], plan["whole_range_s"]) == (0.5, 1.0)
+
+
+# -- what kernels have to say
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), ["zlb: compiling it", "zlb: cannot keep it"]),
+        (("-q",), ["zlb: cannot keep it"]),
+        (("--json",), ["zlb: cannot keep it"]),
+    ],
+)
+def test_kernels_say_what_takes_long(
+    submit: Call, grid: Any, arguments: tuple[str, ...], said: list[str]
+) -> None:
+    log = logging.getLogger("zlb.kernels.compiled")
+
+    def script(job: Any) -> list[Any]:
+        log.debug("how it went")
+        log.info("compiling %s", "it")
+        log.warning("cannot keep it")
+        return grid.found(job)
+
+    grid.script = script
+    assert [
+        line for line in submit("-d", "20", *arguments).stderr.splitlines() if line.startswith("zlb: ")
+    ] == said
+    assert not logging.getLogger("zlb.kernels").handlers
 
 
 # -- --dry-run

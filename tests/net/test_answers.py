@@ -47,6 +47,23 @@ def test_real_block_headers(submit: Callable, header: str, nonce: int) -> None:
     assert (answer.code, answer.integers) == (0, [nonce])
 
 
+@pytest.mark.parametrize("algo", ["sha1", "sha256"])
+def test_the_integer_of_a_digest(submit: Callable, algo: str) -> None:
+    digest = hashlib.new(algo, b"a3039c").hexdigest()
+    answer = submit("--digest", digest, "--algo", algo, "--prefix", "a", "-e", "hex", "-r", ":2^20")
+    assert (answer.code, answer.out) == (0, f"{0x3039C}\t{digest}\n")
+
+
+def test_a_rolled_block_header(submit: Callable) -> None:
+    arguments = ("--header", GENESIS, "--roll-version", "4", "--range", "2083236000:2083237000")
+    digest = hashlib.sha256(hashlib.sha256(bytes.fromhex(GENESIS)).digest()).hexdigest()
+    assert submit(*arguments).out == f"2083236893\t{digest}\t00000001\n"
+    everything = submit(*arguments, "--all", "--json")
+    assert (everything.code, everything.done["tested"]) == (0, "4000")
+    (hit,) = (event for event in everything.events if event["event"] == "hit")
+    assert (hit["nonce"], hit["version"], hit["header"]) == ("2083236893", "00000001", GENESIS)
+
+
 def test_rules_and_exit_codes(submit: Callable) -> None:
     assert submit("-r", ":1000", "-d", "40").code == 3
     counted = submit("-r", ":1M", "-d", "10", "--count", "7", "--json")

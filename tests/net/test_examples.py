@@ -11,6 +11,16 @@ def ends_in_14_zero_bits(n: int) -> bool:
     return int.from_bytes(hashlib.sha256(b"%d" % n).digest()[-2:], "big") & 0x3FFF == 0
 
 
+def run(root: Path, environment: dict[str, str], name: str, *arguments: str) -> list[str]:
+    """The lines an example prints."""
+    script = root / "examples" / name
+    command = ["python3", script] if script.suffix == ".py" else [script]
+    said = subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, env=environment, timeout=120, check=True
+    )
+    return said.stdout.splitlines()
+
+
 @pytest.mark.parametrize(
     ("name", "integers"),
     [
@@ -20,11 +30,18 @@ def ends_in_14_zero_bits(n: int) -> bool:
     ],
 )
 def test_example(root: Path, environment: dict[str, str], name: str, integers: list[int]) -> None:
-    script = root / "examples" / name
-    command = ["python3", script] if script.suffix == ".py" else [script]
-    said = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=True)
-    assert [int(line.split("\t")[0]) for line in said.stdout.splitlines()] == integers
+    assert [int(line.split("\t")[0]) for line in run(root, environment, name)] == integers
+
+
+def test_hashcash(root: Path, environment: dict[str, str]) -> None:
+    resource = "somebody@example.org"
+    (stamp,) = run(root, environment, "hashcash.sh", resource)
+    assert hashlib.sha1(stamp.encode()).hexdigest().startswith("00000")
+    version, bits, day, minted_for, extension, random, counter = stamp.split(":")
+    assert (version, bits, len(day), minted_for, extension) == ("1", "20", 6, resource, "")
+    assert len(random) == 16 and counter.isdecimal()
 
 
 def test_every_example_is_tested(root: Path) -> None:
-    assert len(list((root / "examples").iterdir())) == 3
+    # three above, hashcash.sh, and collatz/ in tests/unit/test_example_kernel.py
+    assert len(list((root / "examples").iterdir())) == 5

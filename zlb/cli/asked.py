@@ -7,17 +7,21 @@ from dataclasses import dataclass
 
 import click
 
+from zlb.cli.headers import NONCE_AT, integer_spans
 from zlb.cli.integers import merge
 from zlb.core.events import JobProgress
 from zlb.core.ids import JobId, Span
 from zlb.core.work import Job, StopRule
 from zlb.kernels import Kernel, KernelError, load_kernel
+from zlb.kernels.bitcoin import Versions, header_params, nbits_to_target
+from zlb.kernels.hashes import HashKernel
 
 DEFAULT_SPAN: Span = (0, 2**32)
 DEFAULT_KERNEL, DEFAULT_ENCODING, DEFAULT_MATCH = "sha256", "dec", "trailing"
 
 _HEADER_IMPLIES = {"algo": "sha256d", "encoding": "u32le", "match": "bitcoin"}
-_NONCE_AT = 76
+_GOALS = ("difficulty", "target", "nbits", "digest")
+_NBITS_TARGET_BYTES = 32
 _JOB_ID_ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Without 0 O 1 I L U: job ids are read out and typed."""
 
@@ -30,12 +34,14 @@ class Options:
     difficulty: int | None = None
     target: bytes | None = None
     nbits: bytes | None = None
+    digest: bytes | None = None
     match: str | None = None
     algo: str | None = None
     encoding: str | None = None
     prefix: bytes | None = None
     suffix: bytes | None = None
     header: bytes | None = None
+    versions: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +51,14 @@ class Puzzle:
     kernel: Kernel
     kernel_name: str
     params: dict[str, object]
+    ranges: tuple[Span, ...]
+    """What was asked for: integers, or the nonces of a header."""
     spans: tuple[Span, ...]
-    tests_per_hit: float
+    """The integers that are searched; other than `ranges` only if versions are rolled."""
+    tests_per_hit: float | None
+    """None for a digest: its integer is in the spans or not, chance has no part in it."""
+    header: Versions | None
+    """What an integer stands for, if in a block header."""
 
     @property
     def size(self) -> int:
@@ -54,9 +66,14 @@ class Puzzle:
         return sum(stop - start for start, stop in self.spans)
 
     @property
-    def expected_hits(self) -> float:
-        """The mean number of hits in all spans."""
-        return self.size / self.tests_per_hit
+    def expected_hits(self) -> float | None:
+        """The mean number of hits in all spans, if it is a matter of chance."""
+        return None if self.tests_per_hit is None else self.size / self.tests_per_hit
+
+    @property
+    def rolled(self) -> int | None:
+        """How many versions a header is tried in; None if its version stays as it is."""
+        return self.header.count if self.header is not None and "versions" in self.params else None
 
     @property
     def encoding(self) -> str:
@@ -64,9 +81,9 @@ class Puzzle:
         return str(self.params.get("encoding", DEFAULT_ENCODING))
 
     @property
-    def match(self) -> str:
-        """Where a digest has its zeros."""
-        return str(self.params.get("match", DEFAULT_MATCH))
+    def match(self) -> str | None:
+        """Where a digest has its zeros; None if all of it is given."""
+        return None if "digest" in self.params else str(self.params.get("match", DEFAULT_MATCH))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,23 +105,27 @@ class Asked:
             return None
         left: float = progress.size - progress.done
         wanted = self.job.hits_wanted - progress.hits
-        if self.job.rule is not StopRule.ALL and wanted > 0:
-            left = min(left, wanted * self.puzzle.tests_per_hit)
+        tries = self.puzzle.tests_per_hit
+        if tries is not None and self.job.rule is not StopRule.ALL and wanted > 0:
+            left = min(left, wanted * tries)
         return left / per_s
 
 
 def understand(options: Options) -> tuple[Puzzle, str | None]:
     """The puzzle, and a warning if spans overlapped; raises `click.UsageError` with one clear line."""
-    spans, overlapped = merge(options.spans or (DEFAULT_SPAN,))
+    ranges, overlapped = merge(options.spans or (DEFAULT_SPAN,))
     name, params = _of_header(options) if options.header is not None else _of_parts(options)
+    header = None if options.header is None else Versions(options.header[:NONCE_AT], options.versions or 1)
+    spans = ranges if header is None or options.versions is None else integer_spans(header, ranges)
     try:
         kernel = load_kernel(name)
+        _lengths_fit(options, kernel)
         kernel.validate(params, spans)
-        tests_per_hit = kernel.tests_per_hit(params)
+        tests_per_hit = None if "digest" in params else kernel.tests_per_hit(params)
     except KernelError as error:
         raise click.UsageError(str(error)) from None
     warning = "ranges overlap: merged, no integer is searched twice" if overlapped else None
-    return Puzzle(kernel, name, params, spans, tests_per_hit), warning
+    return Puzzle(kernel, name, params, ranges, spans, tests_per_hit, header), warning
 
 
 def new_job(puzzle: Puzzle, rule: StopRule, hits_wanted: int) -> Job:
@@ -124,8 +145,10 @@ def _of_parts(options: Options) -> tuple[str, dict[str, object]]:
     goal = _goal(options)
     if not goal:
         raise click.UsageError(
-            "how hard? Give one of --difficulty, --target, --nbits, or a --header with its target"
+            "how hard? Give one of --difficulty, --target, --nbits, --digest, or a --header with its target"
         )
+    if options.versions is not None:
+        raise click.UsageError("--roll-version goes with --header only")
     params = dict(goal)
     for key in ("encoding", "match", "prefix", "suffix"):
         value = getattr(options, key)
@@ -138,8 +161,6 @@ def _of_parts(options: Options) -> tuple[str, dict[str, object]]:
 
 def _of_header(options: Options) -> tuple[str, dict[str, object]]:
     """A header brings kernel, encoding and match with it, and its target unless another goal was named."""
-    from zlb.kernels.bitcoin import header_params
-
     assert options.header is not None
     for key, implied in _HEADER_IMPLIES.items():
         if getattr(options, key) not in (None, implied):
@@ -149,32 +170,44 @@ def _of_header(options: Options) -> tuple[str, dict[str, object]]:
             raise click.UsageError(f"--{key} cannot go with --header: the header is the whole message")
     goal = _goal(options)
     if goal:  # the target in the header does not count, and need not make sense
-        return "sha256d", {
-            "prefix": options.header[:_NONCE_AT],
-            "encoding": "u32le",
-            "match": "bitcoin",
-            **goal,
-        }
-    try:
-        return "sha256d", header_params(options.header)
-    except KernelError as error:
-        raise click.UsageError(f"--header: {error}") from None
+        params: dict[str, object] = {"prefix": options.header[:NONCE_AT], "encoding": "u32le", **goal}
+        if "digest" not in goal:
+            params["match"] = "bitcoin"
+    else:
+        try:
+            params = header_params(options.header)
+        except KernelError as error:
+            raise click.UsageError(f"--header: {error}") from None
+    if options.versions is not None:
+        params["versions"] = options.versions
+    return "sha256d", params
 
 
 def _goal(options: Options) -> dict[str, object]:
-    """`difficulty` or `target`, or neither if nothing was said."""
-    from zlb.kernels.bitcoin import nbits_to_target
-
-    names = [key for key in ("difficulty", "target", "nbits") if getattr(options, key) is not None]
+    """`difficulty`, `target` or `digest`, or none if nothing was said."""
+    names = [key for key in _GOALS if getattr(options, key) is not None]
     if len(names) > 1:
         raise click.UsageError(f"only one of {', '.join(f'--{name}' for name in names)}")
-    if options.difficulty is not None:
-        return {"difficulty": options.difficulty}
-    if options.target is not None:
-        return {"target": options.target}
+    if options.digest is not None and options.match is not None:
+        raise click.UsageError("--match cannot go with --digest: all of it must be equal")
     if options.nbits is not None:
         try:
             return {"target": nbits_to_target(int.from_bytes(options.nbits, "big"))}
         except KernelError as error:
             raise click.UsageError(f"--nbits: {error}") from None
-    return {}
+    return {name: getattr(options, name) for name in names}
+
+
+def _lengths_fit(options: Options, kernel: Kernel) -> None:
+    """Say in hex digits what the kernel would say in bytes; a kernel that is none of ours speaks for itself."""
+    if not isinstance(kernel, HashKernel):
+        return
+    length = kernel.algorithm.digest_bits // 8
+    for key in ("target", "digest"):
+        value = getattr(options, key)
+        if value is not None and len(value) != length:
+            wanted = f"{2 * length} hex digits ({length} bytes) are needed for {kernel.name}"
+            raise click.UsageError(f"--{key}: {wanted}, these are {2 * len(value)}")
+    if options.nbits is not None and length != _NBITS_TARGET_BYTES:
+        stands_for = f"a target of {_NBITS_TARGET_BYTES} bytes"
+        raise click.UsageError(f"--nbits stands for {stands_for}, digests of {kernel.name} have {length}")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import click
@@ -101,6 +102,31 @@ def common_options(heading: str, quiet: str, verbose: str) -> Callable[[Function
 def complain(ctx: click.Context, text: str) -> None:
     """One line about what went wrong, on stderr, after the name of the command."""
     click.echo(f"{ctx.command_path}: {text}", err=True)
+
+
+@contextlib.contextmanager
+def kernel_notes(say: Callable[[str], None], warnings_only: bool) -> Iterator[None]:
+    """Meanwhile `say` gets, from any thread, a line for what kernels log: that they compile, say."""
+    log, handler = logging.getLogger("zlb.kernels"), _Notes(say)
+    former = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.WARNING if warnings_only else logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(former)
+
+
+class _Notes(logging.Handler):
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """A line, if it can be said: a closed stderr is no reason for a kernel to fail."""
+        with contextlib.suppress(OSError, ValueError):
+            self._say(f"zlb: {record.getMessage()}")
 
 
 def silence(stream: Any) -> None:

@@ -47,11 +47,12 @@ class LiveScreen(Screen):
             super().write(line)
 
     def say(self, line: str) -> None:
-        """A line above the display."""
-        if self._live is None:
+        """A line above the display, from any thread."""
+        live = self._live  # which another thread may take away at any time
+        if live is None:
             super().say(line)
         else:
-            self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            live.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def update(self, progress: JobProgress) -> None:
         """Redraw."""

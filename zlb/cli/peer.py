@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,15 +95,16 @@ def peer(**given: Any) -> None:
     from zlb.cli import run
 
     journal = Journal(given["json"], given["quiet"], given["verbose"])
-    run.serve(
-        given["listen"],
-        given["publish"],
-        tuple(dict.fromkeys(given["peer"])),
-        given["slots"] or None,
-        given["state_dir"] or run.default_state_dir(),
-        given["insecure"],
-        journal.on_event,
-    )
+    with shared.kernel_notes(partial(click.echo, err=True), given["quiet"] or given["json"]):
+        run.serve(
+            given["listen"],
+            given["publish"],
+            tuple(dict.fromkeys(given["peer"])),
+            given["slots"] or None,
+            given["state_dir"] or run.default_state_dir(),
+            given["insecure"],
+            journal.on_event,
+        )
     journal.bye()
 
 

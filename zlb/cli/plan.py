@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 from zlb.cli import human
-from zlb.cli.asked import Asked
+from zlb.cli.asked import Asked, Puzzle
 
 SUM_MAX = 10_000
 """Terms of an exact Poisson sum; beyond, the normal distribution is near enough."""
@@ -53,28 +53,27 @@ def seconds_needed(asked: Asked, per_s: float | None) -> tuple[float, float] | N
     """For the whole range, and on average until the stop rule is reached; None without a speed."""
     if not per_s:
         return None
-    puzzle = asked.puzzle
+    puzzle, wanted = asked.puzzle, asked.job.hits_wanted
     whole = puzzle.size / per_s
-    wanted = asked.job.hits_wanted
-    return whole, min(whole, wanted * puzzle.tests_per_hit / per_s) if wanted else whole
+    if puzzle.tests_per_hit is not None:
+        return whole, min(whole, wanted * puzzle.tests_per_hit / per_s) if wanted else whole
+    # The integer of a digest may be anywhere, and is the only one.
+    return whole, whole / 2 if wanted == 1 else whole
 
 
 def plan_lines(asked: Asked, place: Place) -> list[str]:
     """The plan for people."""
-    puzzle, job = asked.puzzle, asked.job
-    mean, wanted = puzzle.expected_hits, max(job.hits_wanted, 1)
-    spread = math.sqrt(mean * (1 - 1 / puzzle.tests_per_hit))
-    needed = seconds_needed(asked, place.per_s)
+    puzzle = asked.puzzle
+    match = "" if puzzle.match is None else f", match {puzzle.match}"
     rows = [
-        ("range", " and ".join(f"[{start}, {stop})" for start, stop in puzzle.spans)),
-        ("size", f"{puzzle.size} integers"),
-        ("kernel", f"{puzzle.kernel_name}, encoding {puzzle.encoding}, match {puzzle.match}"),
-        ("goal", f"{_goal(puzzle.params)}: {human.number(puzzle.tests_per_hit)} tries for a hit on average"),
+        ("range", " and ".join(f"[{start}, {stop})" for start, stop in puzzle.ranges)),
+        ("size", _size(puzzle)),
+        ("kernel", f"{puzzle.kernel_name}, encoding {puzzle.encoding}{match}"),
+        ("goal", _goal(puzzle)),
         ("stop", _stop(asked)),
-        ("hits", f"{_few(mean)} ± {_few(spread)} expected in the whole range"),
-        ("chance", _chances(puzzle.size, puzzle.tests_per_hit, wanted)),
+        *_hits(asked),
         ("grid", _grid(place)),
-        ("time", _time(needed, place)),
+        ("time", _time(seconds_needed(asked, place.per_s), place)),
     ]
     return [f"{label:7} {text}" for label, text in rows]
 
@@ -82,34 +81,60 @@ def plan_lines(asked: Asked, place: Place) -> list[str]:
 def plan_json(asked: Asked, place: Place) -> str:
     """The plan as one JSON object, see docs/cli.md."""
     puzzle, job = asked.puzzle, asked.job
-    needed = seconds_needed(asked, place.per_s)
+    needed, tries = seconds_needed(asked, place.per_s), puzzle.tests_per_hit
+    wanted = max(job.hits_wanted, 1)
     fields = {
         "event": "plan",
-        "ranges": [[str(start), str(stop)] for start, stop in puzzle.spans],
+        "ranges": [[str(start), str(stop)] for start, stop in puzzle.ranges],
         "size": str(puzzle.size),
         "kernel": puzzle.kernel_name,
         "encoding": puzzle.encoding,
         "match": puzzle.match,
         "stop": job.rule.value,
         "hits_wanted": str(job.hits_wanted),
-        "tests_per_hit": puzzle.tests_per_hit,
+        "tests_per_hit": tries,
         "expected_hits": puzzle.expected_hits,
-        "chance_of_none": chance_of_none(puzzle.size, puzzle.tests_per_hit),
-        "chance": chance(puzzle.size, puzzle.tests_per_hit, max(job.hits_wanted, 1)),
+        "chance_of_none": None if tries is None else chance_of_none(puzzle.size, tries),
+        "chance": None if tries is None else chance(puzzle.size, tries, wanted),
         "peers": list(place.peers),
         "slots": place.slots,
         "hashrate": place.per_s,
         "eta_s": needed[1] if needed else None,
         "whole_range_s": needed[0] if needed else None,
     }
+    if puzzle.rolled is not None:
+        fields["versions"] = puzzle.rolled
     return json.dumps(fields, separators=(",", ":"), allow_nan=False)
 
 
-def _goal(params: dict[str, object]) -> str:
-    target = params.get("target")
-    return (
-        f"digest at most {target.hex()}" if isinstance(target, bytes) else f"{params['difficulty']} zero bits"
-    )
+def _size(puzzle: Puzzle) -> str:
+    size = f"{puzzle.size} integers"
+    if puzzle.rolled is None:
+        return size
+    return f"{size}: {puzzle.size // puzzle.rolled} nonces in {human.count(puzzle.rolled, 'version')}"
+
+
+def _goal(puzzle: Puzzle) -> str:
+    match puzzle.params:
+        case {"digest": bytes(digest)}:
+            return f"digest {digest.hex()}"
+        case {"target": bytes(target)}:
+            goal = f"digest at most {target.hex()}"
+        case _:
+            goal = f"{puzzle.params['difficulty']} zero bits"
+    assert puzzle.tests_per_hit is not None
+    return f"{goal}: {human.number(puzzle.tests_per_hit)} tries for a hit on average"
+
+
+def _hits(asked: Asked) -> list[tuple[str, str]]:
+    size, tries, mean = asked.puzzle.size, asked.puzzle.tests_per_hit, asked.puzzle.expected_hits
+    if tries is None or mean is None:
+        return [("hits", "one, if the range holds its integer")]
+    spread = math.sqrt(mean * (1 - 1 / tries))
+    return [
+        ("hits", f"{_few(mean)} ± {_few(spread)} expected in the whole range"),
+        ("chance", _chances(size, tries, max(asked.job.hits_wanted, 1))),
+    ]
 
 
 def _stop(asked: Asked) -> str:

@@ -8,6 +8,7 @@ import click
 
 from zlb.cli import human
 from zlb.cli.asked import Asked
+from zlb.cli.headers import solved
 from zlb.cli.screen import Screen
 from zlb.core.errors import ExitCode
 from zlb.core.events import (
@@ -62,8 +63,12 @@ class Results:
         """Peers have answered, and the job begins."""
 
     def hit(self, event: HitFound) -> None:
-        """A hit."""
-        self.screen.write(f"{event.n}\t{event.digest.hex()}")
+        """A hit; of a rolled header its nonce, and the version as a third column."""
+        puzzle, columns = self.asked.puzzle, [str(event.n), event.digest.hex()]
+        if puzzle.header is not None and puzzle.rolled is not None:
+            found = solved(puzzle.header, event.n)
+            columns = [str(found.nonce), event.digest.hex(), f"{found.version:08x}"]
+        self.screen.write("\t".join(columns))
 
     def progress(self, event: JobProgress) -> None:
         """The job moves on."""
@@ -84,22 +89,28 @@ class JsonResults(Results):
         """See docs/cli.md."""
         puzzle = self.asked.puzzle
         fields: dict[str, object] = {
-            "range": [str(puzzle.spans[0][0]), str(puzzle.spans[-1][1])],
+            "range": [str(puzzle.ranges[0][0]), str(puzzle.ranges[-1][1])],
             "expected_hits": puzzle.expected_hits,
             "peers": peers,
         }
-        if len(puzzle.spans) > 1:
-            fields["ranges"] = [[str(start), str(stop)] for start, stop in puzzle.spans]
+        if len(puzzle.ranges) > 1:
+            fields["ranges"] = [[str(start), str(stop)] for start, stop in puzzle.ranges]
+        if puzzle.rolled is not None:
+            fields["versions"] = puzzle.rolled
         if self.asked.name is not None:
             fields["name"] = self.asked.name
         self._write("accepted", fields)
 
     def hit(self, event: HitFound) -> None:
         """See docs/cli.md."""
-        bits = zero_bits(event.digest, self.asked.puzzle.match)
-        self._write(
-            "hit", {"n": str(event.n), "digest": event.digest.hex(), "bits": bits, "peer": event.worker}
-        )
+        puzzle = self.asked.puzzle
+        bits = None if puzzle.match is None else zero_bits(event.digest, puzzle.match)
+        fields: dict[str, object] = {"n": str(event.n)}
+        if puzzle.header is not None:
+            found = solved(puzzle.header, event.n)
+            fields |= {"nonce": str(found.nonce), "version": f"{found.version:08x}"}
+            fields["header"] = found.header.hex()
+        self._write("hit", fields | {"digest": event.digest.hex(), "bits": bits, "peer": event.worker})
 
     def progress(self, event: JobProgress) -> None:
         """See docs/cli.md; once a second, if wanted at all."""

@@ -24,6 +24,7 @@ EPILOG = """\b
 Examples:
   zlb-submit --range '0:2**32' --difficulty 20
   zlb-submit -r :4Gi -d 24 --lowest --prefix 'hello '
+  zlb-submit --digest 7902699be42c8a8e46fbbb4501726517e86b22c56a189f7625a6da49081b2451
   zlb-submit -d 28 --all --json --peer tcp://127.0.0.1:7001 --peer tcp://127.0.0.1:7002
   printf %s 828028 | sha256sum             checks a hit of the default encoding
 
@@ -51,14 +52,14 @@ Exit codes: 0 found or --all done, 2 usage, 3 range exhausted, 4 timeout,
     heading=SEARCH,
     type=click.IntRange(0, 256),
     metavar="BITS",
-    help="0 to 256 zero bits. One of --difficulty, --target, --nbits and --header is needed.",
+    help="0 to 256 zero bits. One of --difficulty, --target, --nbits, --digest and --header is needed.",
 )
 @option(
     "--target",
     heading=SEARCH,
-    type=types.HexType(32),
+    type=types.HexType(),
     metavar="HEX",
-    help="Digest at most this (64 hex digits); means --match bitcoin unless told otherwise.",
+    help="Digest at most this (64 hex digits, 40 for sha1); means --match bitcoin unless told otherwise.",
 )
 @option(
     "--nbits",
@@ -66,6 +67,13 @@ Exit codes: 0 found or --all done, 2 usage, 3 range exhausted, 4 timeout,
     type=types.HexType(4),
     metavar="HEX8",
     help="The same, as Bitcoin's compact form, like 1d00ffff.",
+)
+@option(
+    "--digest",
+    heading=SEARCH,
+    type=types.HexType(),
+    metavar="HEX",
+    help="Exactly this digest, as sha256sum or sha1sum prints it: which integer has it?",
 )
 @option(
     "-m",
@@ -82,7 +90,7 @@ Exit codes: 0 found or --all done, 2 usage, 3 range exhausted, 4 timeout,
     type=types.KernelType(),
     metavar="NAME",
     show_default="sha256",
-    help="sha256, sha256d or another installed kernel.",
+    help="sha256, sha256d (twice), sha1 or another installed kernel.",
 )
 @option(
     "-e",
@@ -106,6 +114,13 @@ Exit codes: 0 found or --all done, 2 usage, 3 range exhausted, 4 timeout,
     type=types.HexType(80),
     metavar="HEX",
     help="An 80-byte block header: sha256d, its nonce searched, the target from its nBits.",
+)
+@option(
+    "--roll-version",
+    heading=SEARCH,
+    type=types.VersionsType(),
+    metavar="N",
+    help="Try N versions of the header for each nonce (BIP 320): a power of two up to 65536.",
 )
 @option("--first", heading=STOP, is_flag=True, help="Any hit, fastest; the default.")
 @option("--lowest", heading=STOP, is_flag=True, help="The smallest hit, always the same.")
@@ -175,7 +190,7 @@ Exit codes: 0 found or --all done, 2 usage, 3 range exhausted, 4 timeout,
 @shared.version_option("zlb-submit")
 @click.pass_context
 def submit(ctx: click.Context, /, **given: Any) -> None:
-    """Search a range of integers for those whose hash has enough zero bits.
+    """Search a range of integers for those whose hash has enough zero bits, or is a given one.
 
     Hits go to stdout as integer, tab, digest; everything else goes to stderr.
     """
@@ -220,12 +235,14 @@ def _asked(given: dict[str, Any]) -> tuple[Asked, str | None]:
             difficulty=given["difficulty"],
             target=given["target"],
             nbits=given["nbits"],
+            digest=given["digest"],
             match=given["match"],
             algo=given["algo"],
             encoding=given["encoding"],
             prefix=given["prefix"],
             suffix=given["suffix"],
             header=given["header"],
+            versions=given["roll_version"],
         )
     )
     rule, wanted = _stop_rule(given)
@@ -274,7 +291,8 @@ def _run(asked: Asked, place: _Place, given: dict[str, Any]) -> int:
     chunk = run.Chunk(given["chunk"].time_ns, given["chunk"].count)
     check = asked.puzzle.kernel.checker(asked.puzzle.params)
     try:
-        ended = run.submit(asked.job, check, grid, chunk, given["timeout"], report.on_event)
+        with shared.kernel_notes(screen.say, quiet or given["json"]):
+            ended = run.submit(asked.job, check, grid, chunk, given["timeout"], report.on_event)
         report.end(ended)
     except ZlbError as error:
         if str(error) in report.refusals:  # has been said already

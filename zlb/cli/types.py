@@ -15,6 +15,7 @@ from zlb.cli.integers import RangeError, parse_integer, parse_range
 from zlb.core import endpoints
 from zlb.core.ids import Endpoint, Span
 from zlb.core.limits import MS, PARAMS_BYTES_MAX, SECOND, SLOTS_MAX
+from zlb.kernels.bitcoin import VERSIONS_MAX
 
 DEFAULT_PEER = "tcp://127.0.0.1:7001"
 
@@ -101,11 +102,11 @@ class ChunkType(click.ParamType[ChunkSize]):
 
 
 class HexType(click.ParamType[bytes]):
-    """So many bytes as hexadecimal digits, most significant first, `0x` allowed."""
+    """So many bytes, or any number, as hexadecimal digits, most significant first, `0x` allowed."""
 
     name = "hex"
 
-    def __init__(self, length: int) -> None:
+    def __init__(self, length: int | None = None) -> None:
         self.length = length
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
@@ -116,7 +117,7 @@ class HexType(click.ParamType[bytes]):
         found = hex_bytes(text[2:] if text[:2].lower() == "0x" else text)
         if isinstance(found, str):
             self.fail(found, param, ctx)
-        if len(found) != self.length:
+        if self.length is not None and len(found) != self.length:
             wanted = f"{2 * self.length} hex digits ({self.length} bytes)"
             self.fail(f"{wanted} are needed, these are {2 * len(found)}", param, ctx)
         return found
@@ -198,6 +199,24 @@ class CountType(click.ParamType[int]):
             self.fail(_pointed_out(error), param, ctx)
         if count == 0:
             self.fail("at least 1", param, ctx)
+        return count
+
+
+class VersionsType(click.ParamType[int]):
+    """How many versions of a block header are tried: a power of two, as far as BIP 320 goes."""
+
+    name = "n"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number."""
+        if isinstance(value, int):
+            return value
+        try:
+            count = parse_integer(str(value))
+        except RangeError as error:
+            self.fail(_pointed_out(error), param, ctx)
+        if not 1 <= count <= VERSIONS_MAX or count & (count - 1):
+            self.fail(f"{str(value)!r} is no power of two from 1 to {VERSIONS_MAX}", param, ctx)
         return count
 
 

@@ -23,6 +23,9 @@ log = logging.getLogger("zlb.kernels")
 
 NOTE = "note: "
 """Begins lines of the child that are for the parent's log; the last other one says why it failed."""
+FIRST = 10**9
+"""The first integer searched: one with as many digits as those of most jobs, for kernels may take shorter ones another
+way. Whatever it needs compiled is then compiled beforehand."""
 FIRST_COUNT = 1 << 14
 GROWTH_MAX = 64
 """The first, short round may be all overhead: never believe it by more than this."""
@@ -89,7 +92,7 @@ def measure(kernel: str, params: bytes, slots: int, aim_ns: int) -> float:
 
     def timed(count: int) -> int:
         started_ns = time.perf_counter_ns()
-        search(0, count, flag, 1)
+        search(FIRST, FIRST + count, flag, 1)
         return time.perf_counter_ns() - started_ns
 
     count, warm = FIRST_COUNT, False

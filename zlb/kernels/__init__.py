@@ -1,7 +1,8 @@
 """Kernels by name: whatever the installed packages registered in the entry point group `zlb.kernels`.
 
 An entry point's name is the kernel's name; it resolves to a `Kernel` instance (`zlb.kernels.interface`), so adding a
-kernel to a grid means installing a package on its peers and nothing else. Importing this costs neither numba nor numpy.
+kernel to a grid means installing a package on its peers and nothing else. Importing this costs neither a compiler nor
+numpy.
 """
 
 from importlib.metadata import EntryPoints, entry_points

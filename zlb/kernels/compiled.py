@@ -42,6 +42,7 @@ TRIALS = 3
 _making = threading.Lock()
 """LLVM is used by one thread at a time."""
 _loaded: dict[scan.Variant, Loop] = {}
+_announced: set[str] = set()
 
 
 class Loop:
@@ -82,7 +83,7 @@ def best_path(function: HashFunction) -> Path:
         pass  # a cache: measured again, then written again
     seconds = {way.name: _trial(function, way) for way in ways}
     best = min(seconds, key=lambda name: seconds[name])
-    log.info("the fastest way through this CPU for %s is %s", function.name, best)
+    log.debug("the fastest way through this CPU for %s is %s", function.name, best)
     _write(file, json.dumps({"path": best, "seconds": seconds}).encode())
     return PATHS[best]
 
@@ -111,7 +112,10 @@ def _code(variant: scan.Variant) -> bytes:
     checksum, code = content[:_CHECKSUM_BYTES], content[_CHECKSUM_BYTES:]
     if code and checksum == hashlib.sha256(code).digest():
         return code
-    log.info("compiling %s for %s, once on this machine", name, variant.path.name)
+    # One line for a person: that there are several loops to compile is nobody's business.
+    level = logging.DEBUG if name in _announced else logging.INFO
+    log.log(level, "compiling %s for %s, for this and later times", name, variant.path.name)
+    _announced.add(name)
     started = time.perf_counter()
     module = binding.parse_assembly(str(scan.build(variant)))
     code = machine_for(variant.path).emit_object(module)

@@ -27,7 +27,7 @@ FUNCTIONS = {function.name: function for function in (SHA1, SHA256)}
 
 CALL_NUMBERS = 1 << 22
 """Numbers one call of compiled code is given: enough to make up for the call; the stop flag is looked at inside."""
-SHORT = 64
+SHORT = 4
 """If numpy can hash all numbers of one length with no more compressions of arrays than this, it is done sooner than the
 compiler."""
 LAYOUTS_MAX = 64

@@ -25,8 +25,8 @@ from zlb.kernels.llvm import I8, I32, I64, WORD_BYTES, declared, load, loop, sto
 from zlb.kernels.paths import Path
 from zlb.kernels.words import words_of
 
-BATCH_GROUPS = 32
-"""Groups between two passes: digests of 32 KiB with 512-bit lanes in two streams."""
+BATCH_GROUPS = 16
+"""Groups between two passes: 16 KiB of digests with 512-bit lanes in two streams, half a first-level cache."""
 PATTERNS_MAX = 4
 """Sample patterns besides the rule."""
 
@@ -205,7 +205,7 @@ class _Scan:
         """Whether to come back: told to, enough found, or a batch might find more than can be recorded."""
         b = self.b
         flag = b.load_atomic(b.inttoptr(self.given["stop_flag"], I8.as_pointer()), "monotonic", 1)
-        found = b.load(b.gep(self.frame, [I64(FRAME.index("found"))]))
+        found = b.load(self._in_frame("found"))
         room = b.add(b.load(self.records), I64(BATCH_GROUPS))
         reasons = (
             b.icmp_unsigned("!=", flag, I8(0)),
