@@ -170,6 +170,29 @@ def test_search_agrees_with_the_checker(installed: dict[str, str], example: Modu
     ]
 
 
+@pytest.mark.parametrize("steps", ["100", "0xaa"])
+def test_zlb_submit_searches_with_it(
+    installed: dict[str, str], example: ModuleType, tmp_path: Path, steps: str
+) -> None:
+    kept = {name: value for name, value in installed.items() if not name.startswith("ZLB_")}
+    job = ("--algo", "collatz", "--param", f"steps={steps}", "-r", "0:1000", "--all", "--quiet")
+    ended = subprocess.run(
+        [sys.executable, "-P", "-m", "zlb.cli.submit", *job],
+        capture_output=True,
+        text=True,
+        env=kept | {"ZLB_STATE_DIR": str(tmp_path)},
+        timeout=120,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    check = example.COLLATZ.checker({"steps": int(steps, 0)})
+    hits = [(n, digest) for n in range(1000) if (digest := check(n)) is not None]
+    assert hits
+    assert sorted(ended.stdout.splitlines(), key=lambda line: int(line.split()[0])) == [
+        f"{n}\t{digest.hex()}" for n, digest in hits
+    ]
+
+
 def test_a_flag_set_by_another_thread_stops_within_50_ms(installed: dict[str, str]) -> None:
     assert float(run(installed, STOP)) < 0.05
 

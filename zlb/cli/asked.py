@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import click
 
 from zlb.cli.headers import NONCE_AT, integer_spans
 from zlb.cli.integers import merge
+from zlb.cli.params import Given, gathered
 from zlb.core.events import JobProgress
 from zlb.core.ids import JobId, Span
 from zlb.core.work import Job, StopRule
@@ -42,6 +44,7 @@ class Options:
     suffix: bytes | None = None
     header: bytes | None = None
     versions: int | None = None
+    params: tuple[Given, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,7 @@ class Puzzle:
     spans: tuple[Span, ...]
     """The integers that are searched; other than `ranges` only if versions are rolled."""
     tests_per_hit: float | None
-    """None for a digest: its integer is in the spans or not, chance has no part in it."""
+    """None for a digest: its integer is in the spans or not, chance has no part in it; or if the kernel cannot tell."""
     header: Versions | None
     """What an integer stands for, if in a block header."""
 
@@ -76,14 +79,21 @@ class Puzzle:
         return self.header.count if self.header is not None and "versions" in self.params else None
 
     @property
-    def encoding(self) -> str:
-        """How integers are written."""
-        return str(self.params.get("encoding", DEFAULT_ENCODING))
+    def hashes(self) -> bool:
+        """Whether it is about a message's hash; of any other kernel nothing is known but its parameters."""
+        return isinstance(self.kernel, HashKernel)
+
+    @property
+    def encoding(self) -> str | None:
+        """How integers are written; None if there is no message to write them into."""
+        return str(self.params.get("encoding", DEFAULT_ENCODING)) if self.hashes else None
 
     @property
     def match(self) -> str | None:
-        """Where a digest has its zeros; None if all of it is given."""
-        return None if "digest" in self.params else str(self.params.get("match", DEFAULT_MATCH))
+        """Where a digest has its zeros; None if all of it is given, or it is no hash."""
+        if not self.hashes or "digest" in self.params:
+            return None
+        return str(self.params.get("match", DEFAULT_MATCH))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +124,13 @@ class Asked:
 def understand(options: Options) -> tuple[Puzzle, str | None]:
     """The puzzle, and a warning if spans overlapped; raises `click.UsageError` with one clear line."""
     ranges, overlapped = merge(options.spans or (DEFAULT_SPAN,))
-    name, params = _of_header(options) if options.header is not None else _of_parts(options)
+    kernel, name, params = _of_header(options) if options.header is not None else _of_parts(options)
     header = None if options.header is None else Versions(options.header[:NONCE_AT], options.versions or 1)
     spans = ranges if header is None or options.versions is None else integer_spans(header, ranges)
     try:
-        kernel = load_kernel(name)
         _lengths_fit(options, kernel)
         kernel.validate(params, spans)
-        tests_per_hit = None if "digest" in params else kernel.tests_per_hit(params)
+        tests_per_hit = _tests_per_hit(kernel, params)
     except KernelError as error:
         raise click.UsageError(str(error)) from None
     warning = "ranges overlap: merged, no integer is searched twice" if overlapped else None
@@ -140,10 +149,11 @@ def new_job(puzzle: Puzzle, rule: StopRule, hits_wanted: int) -> Job:
     return Job(job_id, puzzle.kernel_name, params, puzzle.spans, rule, hits_wanted)
 
 
-def _of_parts(options: Options) -> tuple[str, dict[str, object]]:
+def _of_parts(options: Options) -> tuple[Kernel, str, dict[str, object]]:
     """Only what was said becomes a parameter: defaults are the kernel's own."""
-    goal = _goal(options)
-    if not goal:
+    goal, name = _goal(options), options.algo or DEFAULT_KERNEL
+    kernel = _loaded(name, options)
+    if not goal and isinstance(kernel, HashKernel):
         raise click.UsageError(
             "how hard? Give one of --difficulty, --target, --nbits, --digest, or a --header with its target"
         )
@@ -154,12 +164,33 @@ def _of_parts(options: Options) -> tuple[str, dict[str, object]]:
         value = getattr(options, key)
         if value is not None:
             params[key] = value
+    params = gathered(params, options.params)
     if "target" in goal:
         params.setdefault("match", "bitcoin")
-    return options.algo or DEFAULT_KERNEL, params
+    return kernel, name, params
 
 
-def _of_header(options: Options) -> tuple[str, dict[str, object]]:
+def _loaded(name: str, options: Options) -> Kernel:
+    """The kernel; ours have an option for each parameter, and take none by name."""
+    try:
+        kernel = load_kernel(name)
+    except KernelError as error:
+        raise click.UsageError(str(error)) from None
+    if options.params and isinstance(kernel, HashKernel):
+        instead = "--difficulty, --prefix and other options of its own"
+        raise click.UsageError(f"--param is for other kernels: {kernel.name} has {instead}")
+    return kernel
+
+
+def _tests_per_hit(kernel: Kernel, params: dict[str, object]) -> float | None:
+    """What the kernel says, as far as it can be reckoned with."""
+    if isinstance(kernel, HashKernel):
+        return None if "digest" in params else kernel.tests_per_hit(params)
+    tests = float(kernel.tests_per_hit(params))
+    return max(tests, 1.0) if 0 < tests < math.inf else None
+
+
+def _of_header(options: Options) -> tuple[Kernel, str, dict[str, object]]:
     """A header brings kernel, encoding and match with it, and its target unless another goal was named."""
     assert options.header is not None
     for key, implied in _HEADER_IMPLIES.items():
@@ -180,7 +211,8 @@ def _of_header(options: Options) -> tuple[str, dict[str, object]]:
             raise click.UsageError(f"--header: {error}") from None
     if options.versions is not None:
         params["versions"] = options.versions
-    return "sha256d", params
+    name = _HEADER_IMPLIES["algo"]
+    return _loaded(name, options), name, params
 
 
 def _goal(options: Options) -> dict[str, object]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from zlb.cli import human
 from zlb.cli.asked import Asked, Puzzle
+from zlb.cli.params import shown, written
 
 SUM_MAX = 10_000
 """Terms of an exact Poisson sum; beyond, the normal distribution is near enough."""
@@ -58,18 +59,16 @@ def seconds_needed(asked: Asked, per_s: float | None) -> tuple[float, float] | N
     if puzzle.tests_per_hit is not None:
         return whole, min(whole, wanted * puzzle.tests_per_hit / per_s) if wanted else whole
     # The integer of a digest may be anywhere, and is the only one.
-    return whole, whole / 2 if wanted == 1 else whole
+    return whole, whole / 2 if puzzle.hashes and wanted == 1 else whole
 
 
 def plan_lines(asked: Asked, place: Place) -> list[str]:
     """The plan for people."""
     puzzle = asked.puzzle
-    match = "" if puzzle.match is None else f", match {puzzle.match}"
     rows = [
         ("range", " and ".join(f"[{start}, {stop})" for start, stop in puzzle.ranges)),
         ("size", _size(puzzle)),
-        ("kernel", f"{puzzle.kernel_name}, encoding {puzzle.encoding}{match}"),
-        ("goal", _goal(puzzle)),
+        *_kernel(puzzle),
         ("stop", _stop(asked)),
         *_hits(asked),
         ("grid", _grid(place)),
@@ -83,7 +82,7 @@ def plan_json(asked: Asked, place: Place) -> str:
     puzzle, job = asked.puzzle, asked.job
     needed, tries = seconds_needed(asked, place.per_s), puzzle.tests_per_hit
     wanted = max(job.hits_wanted, 1)
-    fields = {
+    fields: dict[str, object] = {
         "event": "plan",
         "ranges": [[str(start), str(stop)] for start, stop in puzzle.ranges],
         "size": str(puzzle.size),
@@ -104,6 +103,8 @@ def plan_json(asked: Asked, place: Place) -> str:
     }
     if puzzle.rolled is not None:
         fields["versions"] = puzzle.rolled
+    if not puzzle.hashes:
+        fields["params"] = written(puzzle.params)
     return json.dumps(fields, separators=(",", ":"), allow_nan=False)
 
 
@@ -112,6 +113,21 @@ def _size(puzzle: Puzzle) -> str:
     if puzzle.rolled is None:
         return size
     return f"{size}: {puzzle.size // puzzle.rolled} nonces in {human.count(puzzle.rolled, 'version')}"
+
+
+def _kernel(puzzle: Puzzle) -> list[tuple[str, str]]:
+    """What wins; of a kernel that is none of ours only its parameters are known, and what it expects."""
+    if puzzle.hashes:
+        match = "" if puzzle.match is None else f", match {puzzle.match}"
+        how = f"{puzzle.kernel_name}, encoding {puzzle.encoding}{match}"
+        return [("kernel", how), ("goal", _goal(puzzle))]
+    rows = [("kernel", puzzle.kernel_name), *(("param", line) for line in shown(puzzle.params))]
+    return [*rows, ("goal", _tries(puzzle.tests_per_hit))] if puzzle.tests_per_hit is not None else rows
+
+
+def _tries(tests_per_hit: float) -> str:
+    tries = human.number(tests_per_hit)
+    return f"{tries} {'try' if tries == '1' else 'tries'} for a hit on average"
 
 
 def _goal(puzzle: Puzzle) -> str:
@@ -123,13 +139,13 @@ def _goal(puzzle: Puzzle) -> str:
         case _:
             goal = f"{puzzle.params['difficulty']} zero bits"
     assert puzzle.tests_per_hit is not None
-    return f"{goal}: {human.number(puzzle.tests_per_hit)} tries for a hit on average"
+    return f"{goal}: {_tries(puzzle.tests_per_hit)}"
 
 
 def _hits(asked: Asked) -> list[tuple[str, str]]:
     size, tries, mean = asked.puzzle.size, asked.puzzle.tests_per_hit, asked.puzzle.expected_hits
     if tries is None or mean is None:
-        return [("hits", "one, if the range holds its integer")]
+        return [("hits", "one, if the range holds its integer" if asked.puzzle.hashes else "unknown")]
     spread = math.sqrt(mean * (1 - 1 / tries))
     return [
         ("hits", f"{_few(mean)} ± {_few(spread)} expected in the whole range"),

@@ -217,7 +217,8 @@ def summary(asked: Asked, ended: JobEnded) -> list[str]:
         f"{human.share(ended.done, asked.puzzle.size)} of the range"
     ]
     if ended.recomputed:
-        lines.append(f"at most {human.count(ended.recomputed, 'integer')} were hashed twice")
+        done = "hashed" if asked.puzzle.hashes else "tested"
+        lines.append(f"at most {human.count(ended.recomputed, 'integer')} were {done} twice")
     return lines
 
 

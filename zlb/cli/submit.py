@@ -14,6 +14,7 @@ from zlb.cli import command as shared
 from zlb.cli import types
 from zlb.cli.asked import Asked, Options, new_job, understand
 from zlb.cli.command import option
+from zlb.cli.params import ParamType
 from zlb.core.errors import ZlbError
 from zlb.core.ids import Endpoint
 from zlb.core.work import StopRule
@@ -52,7 +53,7 @@ Exit codes: 0 found or --all done, 2 usage, 3 range exhausted, 4 timeout,
     heading=SEARCH,
     type=click.IntRange(0, 256),
     metavar="BITS",
-    help="0 to 256 zero bits. One of --difficulty, --target, --nbits, --digest and --header is needed.",
+    help="0 to 256 zero bits. Hashes need one of --difficulty, --target, --nbits, --digest and --header.",
 )
 @option(
     "--target",
@@ -121,6 +122,14 @@ Exit codes: 0 found or --all done, 2 usage, 3 range exhausted, 4 timeout,
     type=types.VersionsType(),
     metavar="N",
     help="Try N versions of the header for each nonce (BIP 320): a power of two up to 65536.",
+)
+@option(
+    "--param",
+    heading=SEARCH,
+    type=ParamType(),
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A parameter of a kernel without options: 100, 0xff, hex:00ff, @FILE or text; repeatable.",
 )
 @option("--first", heading=STOP, is_flag=True, help="Any hit, fastest; the default.")
 @option("--lowest", heading=STOP, is_flag=True, help="The smallest hit, always the same.")
@@ -243,6 +252,7 @@ def _asked(given: dict[str, Any]) -> tuple[Asked, str | None]:
             suffix=given["suffix"],
             header=given["header"],
             versions=given["roll_version"],
+            params=given["param"],
         )
     )
     rule, wanted = _stop_rule(given)
