@@ -52,7 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--kernel-cases",
         type=int,
-        default=3000,
+        default=2500,
         help="how many searches test_kernel_sweep.py compares with hashlib",
     )
     parser.addoption(

@@ -2,8 +2,8 @@
 
 Object code is loaded without numba, in two milliseconds. Its file is named by all it depends on: the variant, whose
 path names the level of CPU, the library that compiled it, and the sources that emitted it. Files are put in place
-whole and carry a checksum, so any number of processes may start at once, and one that died while writing leaves
-nothing behind.
+whole and carry a checksum, so any number of processes may start at once, and what one leaves behind that died while
+writing does no harm.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path as File
 
@@ -42,7 +43,7 @@ TRIALS = 3
 _making = threading.Lock()
 """LLVM is used by one thread at a time."""
 _loaded: dict[scan.Variant, Loop] = {}
-_announced: set[str] = set()
+_said: set[str] = set()
 
 
 class Loop:
@@ -78,7 +79,9 @@ def best_path(function: HashFunction) -> Path:
         return ways[0]
     file = directory() / f"path-{function.name}-{_fingerprint(binding.get_host_cpu_name())}.json"
     try:
-        return PATHS[json.loads(file.read_text())["path"]]
+        remembered = PATHS[json.loads(file.read_text())["path"]]
+        if remembered in ways:
+            return remembered
     except (OSError, ValueError, KeyError, TypeError):
         pass  # a cache: measured again, then written again
     seconds = {way.name: _trial(function, way) for way in ways}
@@ -112,10 +115,7 @@ def _code(variant: scan.Variant) -> bytes:
     checksum, code = content[:_CHECKSUM_BYTES], content[_CHECKSUM_BYTES:]
     if code and checksum == hashlib.sha256(code).digest():
         return code
-    # One line for a person: that there are several loops to compile is nobody's business.
-    level = logging.DEBUG if name in _announced else logging.INFO
-    log.log(level, "compiling %s for %s, for this and later times", name, variant.path.name)
-    _announced.add(name)
+    _say_once(logging.INFO, "compiling %s for %s, for this and later times", name, variant.path.name)
     started = time.perf_counter()
     module = binding.parse_assembly(str(scan.build(variant)))
     code = machine_for(variant.path).emit_object(module)
@@ -132,7 +132,16 @@ def _write(file: File, content: bytes) -> None:
         draft.write_bytes(content)
         draft.replace(file)
     except OSError as error:
-        log.warning("cannot keep %s: %s", file, error.strerror)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        _say_once(logging.WARNING, "cannot keep compiled code in %s: %s", file.parent, error.strerror)
+
+
+def _say_once(level: int, text: str, *values: object) -> None:
+    """Log a line for a person: the first time, for how often it happens is nobody's business."""
+    said = text % values
+    log.log(logging.DEBUG if said in _said else level, "%s", said)
+    _said.add(said)
 
 
 def machine_for(path: Path) -> binding.TargetMachine:

@@ -19,6 +19,7 @@ from zlb.kernels.bitcoin import NONCES
 from zlb.kernels.fips180 import SHA1, SHA256
 from zlb.kernels.interface import Found, Hit, KernelError, Pattern
 from zlb.kernels.layout import Layout
+from zlb.kernels.matching import ALL_ONES
 from zlb.kernels.puzzle import Puzzle
 from zlb.kernels.scan import PATTERNS_MAX
 from zlb.kernels.survivors import ARRAY_INTEGERS, ArrayFinder, CompiledFinder, Finder
@@ -27,6 +28,8 @@ FUNCTIONS = {function.name: function for function in (SHA1, SHA256)}
 
 CALL_NUMBERS = 1 << 22
 """Numbers one call of compiled code is given: enough to make up for the call; the stop flag is looked at inside."""
+ENOUGH_MAX = 1 << 32
+"""More survivors than a call can report."""
 SHORT = 4
 """If numpy can hash all numbers of one length with no more compressions of arrays than this, it is done sooner than the
 compiler."""
@@ -76,6 +79,8 @@ class HashSearch:
             raise KernelError("hits_max is at least 1")
         if len(patterns) > PATTERNS_MAX:
             raise KernelError(f"at most {PATTERNS_MAX} patterns")
+        if not all(0 <= word <= ALL_ONES for pattern in patterns for word in pattern):
+            raise KernelError("patterns are of 32 bits")
         hits: list[Hit] = []
         samples: list[list[int]] = [[] for _ in patterns]
 
@@ -91,7 +96,9 @@ class HashSearch:
                 if stop_flag[0]:
                     return found(max(start, self._integer(stretch, at)))
                 rows = layout.rows(at, min(stretch.end, at + CALL_NUMBERS // self._beginnings))
-                survivors = finder.find(rows, self._test, patterns, stop_flag, hits_max - len(hits))
+                survivors = finder.find(
+                    rows, self._test, patterns, stop_flag, min(hits_max - len(hits), ENOUGH_MAX)
+                )
                 base = self._integer(stretch, rows.base)
                 rule, *others = (
                     [n for offset in passed if start <= (n := base + offset) < stop]

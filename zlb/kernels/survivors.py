@@ -146,8 +146,7 @@ class ArrayFinder:
     ) -> Survivors:
         """See `Finder.find`."""
         span, beginnings = self._layout.span, self._layout.beginnings
-        tests = [test[1:], *((pattern.value, pattern.mask, 0) for pattern in patterns)]
-        passed: list[list[int]] = [[] for _ in tests]
+        passed: list[list[int]] = [[] for _ in range(1 + len(patterns))]
         stopped_at = rows.base
         for number, row in enumerate(rows.table):
             first, count = (int(word) for word in row[-2:])
@@ -162,8 +161,10 @@ class ArrayFinder:
                 if stop_flag[0]:
                     return Survivors(stopped_at, passed)
                 words = np.stack([each[-1].byteswap() if test.last else each[0] for each in digests], axis=1)
-                for found, (value, mask, limit) in zip(passed, tests, strict=True):
-                    places = np.flatnonzero(((words ^ value) & mask).ravel() <= limit)
+                matches = [(words ^ test.value) & test.mask <= test.limit]
+                matches += [words & pattern.mask == pattern.value for pattern in patterns]
+                for found, match in zip(passed, matches, strict=True):
+                    places = np.flatnonzero(match.ravel())
                     found += ((number * span + at) * beginnings + places).tolist()
                 stopped_at = rows.base + number * span + end
         return Survivors(stopped_at, passed)
