@@ -259,7 +259,7 @@ class _Scan:
     def _first_stage(self, index: ir.Value) -> list[State]:
         """Hash the first block of a row, from each of its states."""
         block = self._block(0, index)
-        if self.variant.versions > 1:
+        if self.variant.sets > 1:
             return self.blocks.compress_each(self.states, block)
         return [self.blocks.compress(self.states[0], block, whole=bool(self._stages()))]
 
