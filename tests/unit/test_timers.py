@@ -11,15 +11,14 @@ def test_due_timers_are_taken_out_earliest_first() -> None:
     assert timers.due(3) == ["a", "b", "c"] and timers.due(3) == [] and timers.next() == 9
 
 
-def test_set_moves_and_set_earlier_only_forward() -> None:
+def test_set_moves() -> None:
     timers = Timers()
     timers.set("a", 5)
     timers.set("a", 9)
-    timers.set_earlier("a", 20)
-    assert timers.next() == 9
-    timers.set_earlier("a", 3)
-    timers.set_earlier("b", 4)
-    assert timers.due(4) == ["a", "b"]
+    timers.set("b", 4)
+    assert timers.next() == 4
+    assert timers.due(5) == ["b"]
+    assert timers.due(9) == ["a"]
 
 
 def test_cancelled_timers_do_not_ring() -> None:

@@ -16,10 +16,6 @@ class Timers:
         """Set or move the deadline called `name`."""
         self._at[name] = at
 
-    def set_earlier(self, name: str, at: int) -> None:
-        """Set the deadline called `name`, or move it to `at` if that comes first."""
-        self._at[name] = min(at, self._at.get(name, NEVER))
-
     def cancel(self, name: str) -> None:
         """Forget the deadline called `name`, if there is one."""
         self._at.pop(name, None)

@@ -115,7 +115,8 @@ def _code(variant: scan.Variant) -> bytes:
     checksum, code = content[:_CHECKSUM_BYTES], content[_CHECKSUM_BYTES:]
     if code and checksum == hashlib.sha256(code).digest():
         return code
-    _say_once(logging.INFO, "compiling %s for %s, for this and later times", name, variant.path.name)
+    _say_once(logging.INFO, "compiling %s, for this and later times", name)
+    log.debug("... as %s", variant)
     started = time.perf_counter()
     module = binding.parse_assembly(str(scan.build(variant)))
     code = machine_for(variant.path).emit_object(module)
