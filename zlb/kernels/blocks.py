@@ -75,15 +75,15 @@ class Blocks:
     def compress_prepared(self, state: Sequence[Word], table: ir.Value, blocks: ir.Value) -> State:
         """The hash values after `blocks` more, at least one, whose K_t + W_t stand in `table`, the same for all."""
         e, b = self._e, self._e.late
-        with loop(b, I64(0), blocks, 1, self._parts(state)) as turn:
-            before = self._regrouped(turn.carried)
+        with loop(b, I64(0), blocks, 1, e.spread(state)) as turn:
+            before = e.gathered(turn.carried)
             first = b.mul(turn.index, I64(self._rounds))
 
             def kw(t: ir.Value) -> Word:
                 return Lanes((e.splat(b, b.load(word_at(b, table, b.add(first, t)))),))
 
-            turn.carried = self._parts(self._added(before, self._prepared(before, 0, kw)))
-        return self._regrouped(turn.carried)
+            turn.carried = e.spread(self._added(before, self._prepared(before, 0, kw)))
+        return e.gathered(turn.carried)
 
     def _round(self, variables: State, w: dict[int, Word], t: int) -> State:
         function = self._function
@@ -94,17 +94,17 @@ class Blocks:
     def _turns(self, variables: State, rolled: range, memory: _Memory) -> State:
         """The working variables after the rounds in `rolled`; `memory` has the 16 schedule words before."""
         e, b, function = self._e, self._e.late, self._function
-        with loop(b, I64(rolled.start), I64(rolled.stop), ROLLED, self._parts(variables)) as turn:
+        with loop(b, I64(rolled.start), I64(rolled.stop), ROLLED, e.spread(variables)) as turn:
             window = memory.moved(b.mul(turn.index, I64(memory.stride)))
             constants = word_at(b, self._constants, turn.index)
-            state = self._regrouped(turn.carried)
+            state = e.gathered(turn.carried)
             for t in range(ROLLED):
                 window[t] = function.schedule(e, window, t)
                 window.put(t, window[t])
                 k = Lanes((e.splat(b, b.load(word_at(b, constants, t))),))
                 state = function.round(e, state, e.add(window[t], k), t)
-            turn.carried = self._parts(state)
-        return self._regrouped(turn.carried)
+            turn.carried = e.spread(state)
+        return e.gathered(turn.carried)
 
     def _prepared(self, variables: State, first: int, kw: Callable[[ir.Value], Word]) -> State:
         """The working variables after rounds `first` to the last, given K_t + W_t by the number of the round."""
@@ -113,25 +113,18 @@ class Blocks:
             for t in range(first, self._rounds):
                 variables = function.round(e, variables, kw(I64(t)), t)
             return variables
-        with loop(b, I64(first), I64(self._rounds), ROLLED, self._parts(variables)) as turn:
-            state = self._regrouped(turn.carried)
+        with loop(b, I64(first), I64(self._rounds), ROLLED, e.spread(variables)) as turn:
+            state = e.gathered(turn.carried)
             for t in range(ROLLED):
                 state = function.round(e, state, kw(b.add(turn.index, I64(t))), t)
-            turn.carried = self._parts(state)
-        return self._regrouped(turn.carried)
+            turn.carried = e.spread(state)
+        return e.gathered(turn.carried)
 
     def _added(self, state: Sequence[Word], variables: State) -> State:
         return tuple(self._e.add(h, variable) for h, variable in zip(state, variables, strict=True))
 
     def _width(self, block: Sequence[Word]) -> int:
         return max((len(word.parts) for word in block if isinstance(word, Lanes)), default=1)
-
-    def _parts(self, state: Sequence[Word]) -> list[ir.Value]:
-        return [self._e.stream(word, stream) for word in state for stream in range(self._e.streams)]
-
-    def _regrouped(self, parts: Sequence[ir.Value]) -> State:
-        streams = self._e.streams
-        return tuple(Lanes(tuple(parts[at : at + streams])) for at in range(0, len(parts), streams))
 
 
 class _Memory(dict[int, Word]):

@@ -15,7 +15,7 @@ Several streams of lanes can run side by side to hide latencies. A value has one
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -156,6 +156,15 @@ class Emitting(Folding):
     def stream(self, word: Word, stream: int) -> ir.Value:
         """A word as the vector of one stream."""
         return self._as_vector(word, stream)
+
+    def spread(self, words: Iterable[Word]) -> list[ir.Value]:
+        """Several words as vectors, one for each stream: what a loop carries, or memory holds."""
+        return [self.stream(word, stream) for word in words for stream in range(self.streams)]
+
+    def gathered(self, parts: Sequence[ir.Value]) -> tuple[Lanes, ...]:
+        """The words that `spread` made `parts` of."""
+        streams = self.streams
+        return tuple(Lanes(tuple(parts[at : at + streams])) for at in range(0, len(parts), streams))
 
     def constant(self, value: int) -> ir.Constant:
         """The same integer in all lanes."""

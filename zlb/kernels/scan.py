@@ -242,14 +242,12 @@ class _Scan:
         return self.b.add(first, self.b.mul(group, I64(self.variant.step)))
 
     def _keep(self, slot: ir.Value, digest: State) -> None:
-        for number, place in enumerate(self._places(slot)):
-            word, stream = divmod(number, self.e.streams)
-            store(self.b, self.e.stream(digest[word], stream), place, self.e.lanes * WORD_BYTES)
+        for part, place in zip(self.e.spread(digest), self._places(slot), strict=True):
+            store(self.b, part, place, self.e.lanes * WORD_BYTES)
 
     def _kept(self, slot: ir.Value) -> State:
         e = self.e
-        parts = [load(self.b, e.type, place, e.lanes * WORD_BYTES) for place in self._places(slot)]
-        return tuple(Lanes(tuple(parts[at : at + e.streams])) for at in range(0, len(parts), e.streams))
+        return e.gathered([load(self.b, e.type, place, e.lanes * WORD_BYTES) for place in self._places(slot)])
 
     def _places(self, slot: ir.Value) -> list[ir.Value]:
         b, words = self.b, self.hashes * self.e.streams * self.e.lanes

@@ -52,20 +52,16 @@ class Blocks:
     def compress_prepared(self, state: Sequence[Word], table: ir.Value, blocks: ir.Value) -> State:
         """The hash values after `blocks` more, at least one, whose K_t + W_t stand in `table`, the same for all."""
         e, b = self._e, self._e.late
-        with loop(b, I64(0), blocks, 1, [part for word in state for part in e.parts(word)]) as turn:
-            parts = turn.carried
-            before = [Lanes(tuple(parts[at : at + e.streams])) for at in range(0, len(parts), e.streams)]
+        with loop(b, I64(0), blocks, 1, e.spread(state)) as turn:
+            before = e.gathered(turn.carried)
             first = b.mul(turn.index, I64(len(K)))
 
             def quads(_stream: int) -> Iterator[ir.Value]:
                 for t in range(0, len(K), 4):
                     yield load(b, QUAD, word_at(b, table, b.add(first, I64(t))), WORD_BYTES)
 
-            after = self._added(before, tuple(before), quads, 0)
-            turn.carried = [part for word in after for part in word.parts]
-        return tuple(
-            Lanes(tuple(turn.carried[at : at + e.streams])) for at in range(0, len(turn.carried), e.streams)
-        )
+            turn.carried = e.spread(self._added(before, before, quads, 0))
+        return e.gathered(turn.carried)
 
     def _added(
         self,
