@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from zlb.core.limits import MS, SECOND, SLICE_NS
+from zlb.core.limits import BATCH_BYTES_MAX, MS, SECOND, SLICE_NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +98,24 @@ class SubmitterConfig:
     """If no peer has answered by then, the job is given up as unreachable."""
     timeout_ns: int | None = None
     """If the job has not ended by then, it is cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class RaftConfig:
+    """Replicating a log (Ongaro 2014)."""
+
+    election_ns_min: int = 500 * MS
+    """A follower that heard no leader for so long, and up to twice as long, stands for election. At least ten round
+    trips and 20 one-way latencies, or votes split. Shorter: faster failover, more needless elections."""
+    heartbeat_ns: int = 50 * MS
+    """Between broadcasts of an idle leader. A fifth of `election_ns_min` at most, so that lost ones are no alarm."""
+    batch_bytes: int = BATCH_BYTES_MAX
+    """Data of one AppendEntries. Longer: fewer, larger syncs of a follower's disk."""
+    snapshot_entries: int = 10_000
+    """Applied entries after which the log is cut. Longer: rarer pauses, slower restarts."""
+    snapshot_bytes: int = 4 << 20
+    """Log in bytes after which it is cut, however few entries that is."""
+    trailing_entries: int = 1_000
+    """Entries kept behind a snapshot, so that a slow follower needs none."""
+    caught_up_entries: int = 1_000
+    """A learner may become a voter when it is no further behind (§4.2.1)."""

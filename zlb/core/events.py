@@ -75,6 +75,28 @@ class JobEnded(NamedTuple):
     workers: tuple[WorkerView, ...]
 
 
+class RoleChanged(NamedTuple):
+    """A replica is now "follower", "candidate" or "leader" of `term`; `leader` is whom it follows, if known."""
+
+    role: str
+    term: int
+    leader: NodeId | None
+
+
+class CommandApplied(NamedTuple):
+    """The command at `log_index`, which was appended in `term`, has had this result."""
+
+    log_index: int
+    term: int
+    result: object
+
+
+class ReadConfirmed(NamedTuple):
+    """What this replica has applied by now answers the read of that token."""
+
+    token: int
+
+
 class Notice(NamedTuple):
     """One line for a person who watches; nothing depends on it."""
 
@@ -85,4 +107,16 @@ class Stopped(NamedTuple):
     """The node has finished its business; the driver may end."""
 
 
-Event = NeighbourUp | NeighbourLost | NeighbourRefused | HitFound | JobProgress | JobEnded | Notice | Stopped
+Event = (
+    NeighbourUp
+    | NeighbourLost
+    | NeighbourRefused
+    | HitFound
+    | JobProgress
+    | JobEnded
+    | RoleChanged
+    | CommandApplied
+    | ReadConfirmed
+    | Notice
+    | Stopped
+)

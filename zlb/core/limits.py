@@ -47,6 +47,24 @@ LATE_LEASES_MAX = 65_536
 ENDED_JOBS_MAX = 1_024
 """Ended jobs a worker remembers, so that a late advert does not wake them."""
 
+# A replicated log.
+REPLICAS_MAX = 32
+"""Voters and learners of one log: more than 7 voters only make commits slower."""
+ENTRY_BYTES_MAX = 256 * 1024
+"""Largest command: a job with its parameters, or a checkpoint. Four of them still fit a message."""
+BATCH_BYTES_MAX = 64 * 1024
+"""Entries of one AppendEntries, unless a single one is larger: what a follower makes durable in one go."""
+ENTRIES_PER_MESSAGE_MAX = 4096
+"""Small entries of one AppendEntries: 64 KiB of them."""
+SNAPSHOT_CHUNK_BYTES_MAX = 64 * 1024
+"""What is lost when one message is; a heartbeat behind it waits some 0.1 ms."""
+SNAPSHOT_BYTES_MAX = 256 << 20
+"""Largest state that is taken in: a receiver gathers it in memory."""
+SESSIONS_MAX = 10_000
+"""Clients whose last command is remembered; beyond, the one that was quiet longest is forgotten."""
+APPENDS_IN_FLIGHT_MAX = 64
+"""AppendEntries sent ahead of their replies to one follower: 4 MiB of log."""
+
 # Time.
 STOP_NS_MAX = 50 * MS
 """A kernel looks at its stop flag at least this often."""
@@ -73,3 +91,4 @@ INTEGERS_MAX = 1 << 64
 assert MESSAGE_BYTES_MAX >= 64 * HITS_PER_REPORT_MAX + 32 * SPANS_PER_PART_MAX + PARAMS_BYTES_MAX
 assert LEASES_PER_MESSAGE_MAX >= 2 * SLOTS_MAX
 assert SLICE_NS >= 2 * STOP_NS_MAX
+assert MESSAGE_BYTES_MAX >= 2 * (ENTRY_BYTES_MAX + BATCH_BYTES_MAX)

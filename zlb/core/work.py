@@ -4,6 +4,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from zlb.core.ids import JobId, Span
+from zlb.core.replica import ReplicaRecord
 
 
 class Hit(NamedTuple):
@@ -94,4 +95,5 @@ class Rate(NamedTuple):
     per_s: float
 
 
-Record = Rate
+Record = Rate | ReplicaRecord
+"""What `Persist` makes durable."""

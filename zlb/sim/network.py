@@ -26,6 +26,8 @@ class Network:
         self.weather = weather
         self.listeners: dict[Endpoint, NodeId] = {}
         self.lost = 0
+        self.cut: Callable[[NodeId, NodeId], bool] = lambda _src, _receiver: False
+        """Whether nothing gets from one node to another: a partition, perhaps in one direction only."""
         self._rng = rng
         self._deliver = deliver
         self._dialled: dict[tuple[NodeId, NodeId], None] = {}
@@ -70,6 +72,9 @@ class Network:
     def _carry(self, src: NodeId, receiver: NodeId, message: Message) -> None:
         weather, rng = self.weather, self._rng
         message = decode(encode(message))  # what does not survive the wire must not survive here
+        if self.cut(src, receiver):
+            self.lost += 1
+            return
         if weather is None:
             self._deliver(100_000, src, receiver, message)
             return

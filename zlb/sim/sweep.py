@@ -6,25 +6,38 @@ import sys
 
 import click
 
-from zlb.sim import grid
+from zlb.sim import grid, replicas
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option("--first", default=0, help="First seed.")
 @click.option("--seeds", default=1000, help="How many seeds.")
-@click.option("-v", "--verbose", is_flag=True, help="One line a seed: digest, effects, how the jobs ended.")
-def main(first: int, seeds: int, verbose: bool) -> None:
-    """Run the simulated grid under SEEDS different weathers and check everything."""
+@click.option("--room", type=click.Choice(["grid", "replicas"]), default="grid", help="What is simulated.")
+@click.option("-v", "--verbose", is_flag=True, help="One line a seed: digest, effects, what it came to.")
+def main(first: int, seeds: int, room: str, verbose: bool) -> None:
+    """Run simulated peers and jobs, or replicas of a log, under SEEDS different weathers and check everything."""
+    run = _grid if room == "grid" else _replicas
     for seed in range(first, first + seeds):
         try:
-            outcome = grid.run(seed)
-        except grid.GridFailure as failure:
+            line = run(seed)
+        except (grid.GridFailure, replicas.ReplicasFailure) as failure:
             click.echo(str(failure), err=True)
             sys.exit(6)
         if verbose:
-            ended = " ".join(f"{job}={status}" for job, status in outcome.ended.items())
-            click.echo(f"{seed} {outcome.digest} {outcome.effects} {ended} {outcome.virtual_ns / 1e9:.1f}s")
+            click.echo(line)
     click.echo(f"{seeds} seeds passed")
+
+
+def _grid(seed: int) -> str:
+    outcome = grid.run(seed)
+    ended = " ".join(f"{job}={status}" for job, status in outcome.ended.items())
+    return f"{seed} {outcome.digest} {outcome.effects} {ended} {outcome.virtual_ns / 1e9:.1f}s"
+
+
+def _replicas(seed: int) -> str:
+    outcome = replicas.run(seed)
+    did = f"{outcome.operations} operations, {outcome.terms} terms"
+    return f"{seed} {outcome.digest} {outcome.effects} {did} {outcome.virtual_ns / 1e9:.1f}s"
 
 
 if __name__ == "__main__":

@@ -33,7 +33,8 @@ class Weather:
     submitter_dies: float
     """Probability that the first submitter dies, for good, at some point of the chaos."""
     leaves: float
-    """Probability of each peer but the first to be asked to stop, and to do so in good order."""
+    """Probability of each peer but the first to be asked to stop, and to do so in good order; for replicas, of a change
+    of the configuration, a hand-over or a cut of the log, every 10 ms."""
     chaos_ns: int
     """When the faults end: what is left then must finish."""
 
@@ -66,3 +67,21 @@ def draw(seed: int) -> Weather:
     if rng.random() < 0.15:  # fair days too: recovery mends broken promises, so only without it are they seen
         weather = replace(weather, crash=0, pause=0, submitter_dies=0, leaves=0, loss=0, delay_ns_max=20 * MS)
     return weather
+
+
+def draw_replicas(seed: int) -> Weather:
+    """The weather of `seed` for replicas of a log: they talk much, so crashes per effect are rarer."""
+    rng = stream(seed, "weather")
+    return Weather(
+        loss=rng.choice([0.0, 0.0, 0.02, 0.1, 0.3]),
+        double=rng.choice([0.0, 0.0, 0.05, 0.3]),
+        delay_ns_min=rng.choice([MS // 10, MS]),
+        delay_ns_max=rng.choice([MS, 20 * MS, 200 * MS, 1500 * MS]),
+        crash=rng.choice([0.0, 0.0, 0.0005, 0.002, 0.01]),
+        restart_ns_max=rng.choice([100 * MS, 3000 * MS]),
+        pause=rng.choice([0.0, 0.0, 0.001, 0.005]),
+        pause_ns_max=rng.choice([200 * MS, 2000 * MS]),
+        submitter_dies=0.0,
+        leaves=rng.choice([0.0, 0.0, 0.02, 0.1]),
+        chaos_ns=rng.choice([5, 10, 20]) * 1000 * MS,
+    )

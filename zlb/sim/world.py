@@ -48,6 +48,10 @@ class World:
 
     def __init__(self, seed: int, weather: Weather | None, watch: Watch) -> None:
         self.seed, self.weather, self.watch = seed, weather, watch
+        self.before: Callable[[Machine, Effect], None] = lambda _machine, _effect: None
+        """Looks at every effect just before it is performed."""
+        self.after: Callable[[Machine], None] = lambda _machine: None
+        """Looks at every machine that has just taken a step and lives."""
         self.now = 0
         self.machines: dict[NodeId, Machine] = {}
         self.transcript = Transcript(TRANSCRIPT_KEPT)
@@ -171,9 +175,11 @@ class World:
                 self.crash(machine)
                 return
             self.transcript.add(self.now, machine.name, effect)
+            self.before(machine, effect)
             self._act(machine, effect)
             if machine.node is None:
                 return
+        self.after(machine)
         if self.weather is not None and self._faults.random() < self.weather.pause:
             machine.paused_until = self.now + self._faults.randint(0, self.weather.pause_ns_max)
 

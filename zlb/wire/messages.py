@@ -19,6 +19,17 @@ from zlb.core.limits import (
     TEXT_BYTES_MAX,
 )
 from zlb.core.message import Advert, Count, Key, Message, Name
+from zlb.wire.replication import (
+    AppendEntries,
+    AppendEntriesReply,
+    InstallSnapshot,
+    InstallSnapshotReply,
+    ReadIndex,
+    ReadIndexReply,
+    RequestVote,
+    RequestVoteReply,
+    TimeoutNow,
+)
 
 Where = Annotated[str, Meta(max_length=ENDPOINT_BYTES_MAX)]
 Text = Annotated[str, Meta(max_length=TEXT_BYTES_MAX)]
@@ -187,5 +198,14 @@ KINDS: dict[int, type[Message]] = {
     10: TaskAck,
     11: TaskCancel,
     12: JobClosed,
+    32: RequestVote,
+    33: RequestVoteReply,
+    34: AppendEntries,
+    35: AppendEntriesReply,
+    36: InstallSnapshot,
+    37: InstallSnapshotReply,
+    38: TimeoutNow,
+    39: ReadIndex,
+    40: ReadIndexReply,
 }
 """The octet that names a message, and its class."""

@@ -1,0 +1,391 @@
+"""The second room of the simulator: replicas of a log, and clients that use it, under a seed's weather.
+
+Chaos first, with every invariant looked at after every step; then calm, in which a leader must be found and every
+client be answered. What the clients saw must be linearizable.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import msgspec
+
+from zlb.core.config import RaftConfig
+from zlb.core.effects import Effect, Send
+from zlb.core.events import CommandApplied, Event, ReadConfirmed
+from zlb.core.ids import Endpoint, NodeId, RunId
+from zlb.core.limits import MS, SECOND
+from zlb.core.message import Message
+from zlb.core.node import Statistics
+from zlb.core.replica import Configuration, Saved, fold
+from zlb.core.work import Outcome, Rate, Record
+from zlb.protocols.raft.machine import Refusal
+from zlb.protocols.raft.replica import Replica
+from zlb.protocols.raft.sessions import Sessions, command
+from zlb.sim.cpu import Cpu
+from zlb.sim.history import Operation
+from zlb.sim.invariants import Invariants
+from zlb.sim.linearizability import AppendLog, check
+from zlb.sim.partitions import Partitions
+from zlb.sim.weather import Weather, draw_replicas, stream
+from zlb.sim.world import Machine, World
+
+CALM_NS = 60 * SECOND
+STEP_NS = 10 * MS
+"""Between two looks at the clients."""
+PATIENCE_NS = 400 * MS
+"""A client that has no answer by then asks another replica."""
+KEYS = 3
+SESSION_NS = 3600 * SECOND
+
+
+class Lists:
+    """The state machine of the simulator: lists under keys. A doubled command shows, for lists grow."""
+
+    def __init__(self) -> None:
+        self.lists: dict[str, tuple[int, ...]] = {}
+
+    def apply(self, _time_ns: int, payload: bytes) -> bytes:
+        """Append a value to the list of a key; the result is its length."""
+        key, value = msgspec.msgpack.decode(payload, type=tuple[str, int])
+        self.lists[key] = (*self.lists.get(key, ()), value)
+        return msgspec.msgpack.encode(len(self.lists[key]))
+
+    def snapshot(self) -> bytes:
+        """See `StateMachine.snapshot`."""
+        return msgspec.msgpack.encode(self.lists)
+
+    def restore(self, data: bytes) -> None:
+        """See `StateMachine.restore`."""
+        self.lists = msgspec.msgpack.decode(data, type=dict[str, tuple[int, ...]])
+
+
+class Member:
+    """A replica as a node of the simulated world: it dials by endpoint, and its clock has a rate of its own."""
+
+    def __init__(self, replica: Replica, lists: Lists, clock: tuple[float, int]) -> None:
+        self.replica, self.lists = replica, lists
+        self._rate, self._offset = clock
+
+    def local(self, now: int) -> int:
+        """What this machine's clock says."""
+        return int(now * self._rate) + self._offset
+
+    def deadline(self) -> int:
+        """See `Node.deadline`."""
+        return int((self.replica.deadline() - self._offset) / self._rate) + 1
+
+    def on_start(self, now: int) -> list[Effect]:
+        """See `Node.on_start`."""
+        return self.dialled(self.replica.on_start(self.local(now)))
+
+    def on_tick(self, now: int) -> list[Effect]:
+        """See `Node.on_tick`."""
+        return self.dialled(self.replica.on_tick(self.local(now)))
+
+    def on_message(self, now: int, src: NodeId, message: Message) -> list[Effect]:
+        """See `Node.on_message`."""
+        return self.dialled(self.replica.on_message(self.local(now), src, message))
+
+    def on_done(self, now: int, run_id: RunId, outcome: Outcome) -> list[Effect]:
+        """See `Node.on_done`; a replica runs nothing."""
+        raise AssertionError("nothing was run")
+
+    def on_stop(self, now: int) -> list[Effect]:
+        """See `Node.on_stop`."""
+        return []
+
+    def statistics(self) -> Statistics:
+        """See `Node.statistics`."""
+        return {}
+
+    def dialled(self, effects: list[Effect]) -> list[Effect]:
+        """The effects, sent to endpoints instead of names."""
+        return [
+            Send(endpoint_of(effect.to), effect.message) if isinstance(effect, Send) else effect
+            for effect in effects
+        ]
+
+
+Tamper = Callable[[Member], None]
+
+
+@dataclass(slots=True)
+class Client:
+    """One that appends and reads, one operation at a time, and repeats it until it is answered."""
+
+    name: str
+    sequence: int = 0
+    number: int = 0
+    """Of the operation, so that answers to an earlier one are not taken for its own."""
+    operation: tuple[str, str, int] | None = None
+    """"append" or "read", key, value."""
+    invoked_at: int = 0
+    asked_at: int = 0
+    asked: NodeId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicasOutcome:
+    """What a run came to."""
+
+    seed: int
+    digest: str
+    effects: int
+    operations: int
+    terms: int
+    virtual_ns: int
+
+
+class ReplicasFailure(AssertionError):
+    """An invariant did not hold; the text holds seed, weather and the last effects."""
+
+
+def endpoint_of(name: str) -> Endpoint:
+    """Where a replica of the simulation listens."""
+    return Endpoint(f"inproc://{name}")
+
+
+def run(seed: int, tamper: Tamper | None = None) -> ReplicasOutcome:
+    """Run the replicas of `seed` to their end; raises `ReplicasFailure` if anything that must hold did not."""
+    cluster = Cluster(seed, tamper)
+    try:
+        return cluster.play()
+    except AssertionError as error:
+        last = "\n".join(list(cluster.world.transcript.lines)[-40:])
+        raise ReplicasFailure(f"seed {seed}: {error}\nweather: {cluster.weather}\n{last}") from error
+
+
+@dataclass(slots=True)
+class Cluster:
+    """Replicas, their clients, and those who look on."""
+
+    seed: int
+    tamper: Tamper | None
+    weather: Weather = field(init=False)
+    world: World = field(init=False)
+    invariants: Invariants = field(init=False)
+    partitions: Partitions = field(init=False)
+    clients: list[Client] = field(init=False)
+    history: list[Operation] = field(default_factory=list)
+    names: list[NodeId] = field(init=False)
+    _dice: random.Random = field(init=False)
+    _disturbances: list[str] = field(init=False)
+    _waiting: dict[tuple[NodeId, int, int], tuple[Client, int]] = field(default_factory=dict)
+    """Who waits for the entry of an index and a term at a replica."""
+    _reading: dict[int, tuple[Client, int]] = field(default_factory=dict)
+    _tokens: int = 0
+    _values: int = 0
+
+    def __post_init__(self) -> None:
+        self._dice = dice = stream(self.seed, "replicas")
+        self.weather = draw_replicas(self.seed)
+        self.names = [NodeId(f"r{number}") for number in range(dice.choice([1, 3, 3, 3, 5, 5, 7]) + 1)]
+        voters = tuple(self.names[:-1])  # the last one may join later
+        self.invariants = Invariants()
+        self.world = World(self.seed, self.weather, self._on_event)
+        self.world.before, self.world.after = self.invariants.before, self._after
+        self.partitions = Partitions(self.names, stream(self.seed, "partitions"))
+        self.world.network.cut = self.partitions.cut
+        self._disturbances = dice.choice([["add", "add", "remove", "transfer", "cut", "kill"], ["kill"]])
+        self.clients = [Client(f"c{number}") for number in range(dice.randint(1, 5))]
+        config = RaftConfig(
+            election_ns_min=dice.choice([150 * MS, 500 * MS]),
+            heartbeat_ns=30 * MS,
+            batch_bytes=dice.choice([1, 1 << 16]),
+            snapshot_entries=dice.choice([5, 20, 10_000]),
+            trailing_entries=dice.choice([0, 3, 1000]),
+            caught_up_entries=5,
+        )
+        for name in self.names:
+            founders = Configuration(voters) if name in voters else Configuration(())
+            clock = dice.choice([1.0, 1.0, 0.9, 1.1]), dice.randrange(1000) * SECOND
+            self.world.add(
+                name,
+                self._booter(name, founders, config, clock),
+                lambda: Cpu(0, 1.0, {}),
+                listen=endpoint_of(name),
+            )
+
+    def _booter(
+        self, name: NodeId, founders: Configuration, config: RaftConfig, clock: tuple[float, int]
+    ) -> Callable[[int, list[Record], random.Random], Member]:
+        def boot(incarnation: int, disk: list[Record], dice: random.Random) -> Member:
+            saved = Saved()
+            for record in disk:
+                assert not isinstance(record, Rate)
+                saved = fold(saved, record)
+            lists = Lists()
+            replica = Replica(name, saved, founders, Sessions(lists, SESSION_NS), config, dice)
+            member = Member(replica, lists, clock)
+            if self.tamper is not None:
+                self.tamper(member)
+            return member
+
+        return boot
+
+    # -- playing
+
+    def play(self) -> ReplicasOutcome:
+        """Chaos, then calm, then the judgement."""
+        world, chaos_ns = self.world, self.weather.chaos_ns
+        while world.now < chaos_ns:
+            world.run(world.now + STEP_NS)
+            self.partitions.change(world.now)
+            self._disturb()
+            self._clients_act(new=True)
+        world.calm()
+        self.partitions.heal()
+        while world.now < chaos_ns + CALM_NS and not self._at_rest():
+            world.run(world.now + STEP_NS)
+            self._clients_act(new=False)
+        assert self._at_rest(), f"no progress in {CALM_NS // SECOND} s of calm: {self._unrest()}"
+        for client in self.clients:  # and now one more each: the cluster must be of use
+            self._invoke(client)
+        while world.now < chaos_ns + 2 * CALM_NS and any(client.operation for client in self.clients):
+            world.run(world.now + STEP_NS)
+            self._clients_act(new=False)
+        assert not any(client.operation for client in self.clients), "clients wait in vain after the chaos"
+        verdict = check(self.history, AppendLog())
+        assert verdict.ok, str(verdict)
+        transcript = world.transcript
+        return ReplicasOutcome(
+            self.seed,
+            transcript.digest,
+            transcript.count,
+            len(self.history),
+            self.invariants.highest_term,
+            world.now,
+        )
+
+    def _at_rest(self) -> bool:
+        return not any(client.operation for client in self.clients) and self._leader() is not None
+
+    def _unrest(self) -> str:
+        waiting = [
+            f"{client.name} waits for {client.operation}" for client in self.clients if client.operation
+        ]
+        roles = [f"{name} {member.replica.role} of {member.replica.term}" for name, member in self._members()]
+        return "; ".join(waiting + roles)
+
+    def _members(self) -> list[tuple[NodeId, Member]]:
+        return [
+            (name, machine.node)
+            for name, machine in self.world.machines.items()
+            if isinstance(machine.node, Member)
+        ]
+
+    def _leader(self) -> NodeId | None:
+        leading = [(member.replica.term, name) for name, member in self._members() if member.replica.leader]
+        return max(leading)[1] if leading else None
+
+    def _disturb(self) -> None:
+        """Now and then, a change of the configuration, a hand-over, a cut of the log."""
+        if self._dice.random() > self.weather.leaves:
+            return
+        leader, other = self._leader(), self._dice.choice(self.names)
+        if leader is None:
+            return
+        what = self._dice.choice(self._disturbances)
+        if what == "kill":
+            self.world.crash(self.world.machines[leader])
+            return
+
+        def step(member: Member, now: int) -> list[Effect]:
+            replica, local = member.replica, member.local(now)
+            match what:
+                case "add":
+                    replica.add(local, other)
+                case "remove" if len(replica.configuration.voters) > 2:
+                    replica.remove(local, other)
+                case "transfer":
+                    replica.transfer(local, other)
+                case "cut" if replica.committed:
+                    return member.dialled(replica.cut())
+            return []
+
+        self.world.call(self.world.now, leader, step)
+
+    # -- clients
+
+    def _clients_act(self, new: bool) -> None:
+        for client in self.clients:
+            if client.operation is None:
+                if new and self._dice.random() < 0.2:
+                    self._invoke(client)
+            elif self.world.now - client.asked_at >= PATIENCE_NS:
+                self._ask(client)
+
+    def _invoke(self, client: Client) -> None:
+        key = f"k{self._dice.randrange(KEYS)}"
+        client.invoked_at = self.world.now
+        client.number += 1
+        if self._dice.random() < 0.4:
+            client.operation = "read", key, 0
+        else:
+            client.sequence += 1
+            self._values += 1
+            client.operation = "append", key, self._values
+        self._ask(client)
+
+    def _ask(self, client: Client) -> None:
+        """Ask some replica, preferably one that leads."""
+        leader = self._leader()
+        name = leader if leader is not None and self._dice.random() < 0.7 else self._dice.choice(self.names)
+        client.asked, client.asked_at = name, self.world.now
+        assert client.operation is not None
+        operation, key, value = client.operation
+        self._tokens += 1
+        token, asking = self._tokens, (client, client.number)
+        asked = command(client.name, client.sequence, msgspec.msgpack.encode((key, value)))
+
+        def step(member: Member, now: int) -> list[Effect]:
+            replica, local = member.replica, member.local(now)
+            if operation == "read":
+                self._reading[token] = asking
+                return member.dialled(replica.read(local, token))
+            placed = replica.propose(local, asked)
+            if not isinstance(placed, Refusal):
+                self._waiting[(name, *placed)] = asking
+            return []
+
+        self.world.call(self.world.now, name, step)
+
+    def _on_event(self, name: NodeId, event: Event) -> None:
+        self.invariants.on_event(name, event)
+        match event:
+            case CommandApplied(log_index, term, result):
+                client = _still_asking(self._waiting.pop((name, log_index, term), None))
+                if client is not None:
+                    assert isinstance(result, bytes), result
+                    self._answer(client, msgspec.msgpack.decode(result, type=int))
+            case ReadConfirmed(token):
+                client = _still_asking(self._reading.pop(token, None))
+                if client is not None:
+                    assert client.operation is not None
+                    member = self.world.machines[name].node
+                    assert isinstance(member, Member)
+                    self._answer(client, member.lists.lists.get(client.operation[1], ()))
+
+    def _answer(self, client: Client, result: object) -> None:
+        assert client.operation is not None
+        operation, key, value = client.operation
+        arguments = (key, value) if operation == "append" else (key,)
+        self.history.append(
+            Operation(client.name, operation, arguments, result, client.invoked_at, self.world.now)
+        )
+        client.operation = None
+
+    def _after(self, machine: Machine) -> None:
+        if isinstance(machine.node, Member):
+            self.invariants.after(machine.name, machine.node.replica)
+
+
+def _still_asking(asking: tuple[Client, int] | None) -> Client | None:
+    """The client, unless it has gone on to another operation."""
+    if asking is None:
+        return None
+    client, number = asking
+    return client if client.number == number and client.operation is not None else None
