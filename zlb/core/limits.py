@@ -44,8 +44,10 @@ PIECES_UNREPORTED_MAX = 1024
 """Finished runs of a job not yet in a report; when full, a worker starts no more: back-pressure when hits are many."""
 LATE_LEASES_MAX = 65_536
 """Expired leases remembered, so that a late result can still be told from a stranger's. About 100 bytes each."""
+HITS_PER_JOB_MAX = 100_000
+"""Hits the tracker keeps of a job: with their digests some 5 MB of every snapshot."""
 ENDED_JOBS_MAX = 1_024
-"""Ended jobs a worker remembers, so that a late advert does not wake them."""
+"""Ended jobs a worker remembers, so that a late advert does not wake them, and a tracker, so that people find them."""
 
 # A replicated log.
 REPLICAS_MAX = 32

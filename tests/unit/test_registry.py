@@ -1,0 +1,183 @@
+"""The tracker's state machine: what each command does, what is refused, and that nothing depends on where it ran."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zlb.core.ids import NodeId
+from zlb.core.limits import ENDED_JOBS_MAX
+from zlb.core.timers import NEVER
+from zlb.core.work import StopRule
+from zlb.protocols import registry as r
+from zlb.protocols.heartbeats import Heartbeats
+from zlb.protocols.registry import Denied, Registry, Status
+
+
+def submit(job: str = "j-1", key: str = "", **changes: Any) -> r.Submit:
+    fields: dict[str, Any] = {
+        "name": "",
+        "kernel": "sha256",
+        "params": b"p",
+        "spans": ((0, 100), (200, 50)),
+        "rule": StopRule.ALL,
+        "hits_wanted": 0,
+    }
+    return r.Submit(job, key, **(fields | changes))
+
+
+def told(registry: Registry, command: r.Command, time_ns: int = 5) -> Any:
+    """The value, or the reason why not."""
+    return r.unpack_result(registry.apply(time_ns, r.pack(command)))[1]
+
+
+@pytest.fixture
+def registry() -> Registry:
+    """Two peers, one job, coordinated by the first in epoch 1."""
+    made = Registry()
+    told(made, r.Join("p-1", "tcp://127.0.0.1:7001", 2), 1)
+    told(made, r.Join("p-2", "", 4), 2)
+    told(made, submit(), 3)
+    assert told(made, r.Assign("j-1", "p-1"), 4) == 1
+    return made
+
+
+def test_peers_join_once_and_leave(registry: Registry) -> None:
+    assert told(registry, r.Join("p-1", "tcp://127.0.0.1:9", 8), 50) == 1  # when it joined first
+    assert registry.peers[NodeId("p-1")] == ("tcp://127.0.0.1:9", 8, 1)
+    assert told(registry, r.Leave(("p-1", "p-9"))) == ["p-1"]
+    assert list(registry.peers) == ["p-2"]
+
+
+def test_a_job_loses_its_coordinator_with_the_peer_and_keeps_its_epoch(registry: Registry) -> None:
+    told(registry, r.Leave(("p-1",)))
+    assert (registry.jobs["j-1"].coordinator, registry.jobs["j-1"].epoch) == ("", 1)
+    assert told(registry, r.Assign("j-1", "p-2")) == 2
+
+
+def test_a_key_names_the_job_of_its_first_use(registry: Registry) -> None:
+    assert told(registry, submit("j-2", "same")) == "j-2"
+    assert told(registry, submit("j-3", "same")) == "j-2"
+    assert list(registry.jobs) == ["j-1", "j-2"]
+    assert told(registry, submit("j-2")) is Denied.JOB_EXISTS
+
+
+def test_checkpoints_unite_and_may_be_repeated(registry: Registry) -> None:
+    first = r.Checkpoint("j-1", 1, ((0, 30), (220, 5)), ((7, b"d"),), 40)
+    for _ in range(2):
+        assert told(registry, first) == 35
+    assert told(registry, r.Checkpoint("j-1", 1, ((20, 20),), (), 60)) == 45
+    entry = registry.jobs["j-1"]
+    assert (entry.done, entry.hits, entry.tested) == ([(0, 40), (220, 5)], {7: b"d"}, 60)
+    assert r.left(entry) == [(40, 100), (200, 220), (225, 250)]
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 3])
+def test_only_the_coordinator_of_the_epoch_has_a_say(registry: Registry, epoch: int) -> None:
+    told(registry, r.Assign("j-1", "p-2"))
+    before = registry.snapshot()
+    assert told(registry, r.Checkpoint("j-1", epoch, ((0, 1),), (), 1)) is Denied.STALE
+    assert told(registry, r.Finish("j-1", epoch, Status.COMPLETE, "")) is Denied.STALE
+    assert registry.snapshot() == before
+
+
+def test_a_finished_job_stays_as_it_is(registry: Registry) -> None:
+    finish = r.Finish("j-1", 1, Status.FOUND, "enough")
+    for _ in range(2):
+        assert told(registry, finish, 9) is None
+    assert told(registry, r.Checkpoint("j-1", 1, ((0, 1),), (), 1)) is Denied.ENDED
+    assert told(registry, r.Assign("j-1", "p-2")) is Denied.ENDED
+    assert told(registry, r.Steer("j-1", Status.CANCELLED)) is Denied.ENDED
+    entry = registry.jobs["j-1"]
+    assert (entry.status, entry.detail, entry.ended_at) == (Status.FOUND, "enough", 9)
+
+
+def test_people_pause_resume_and_cancel(registry: Registry) -> None:
+    for status in (Status.PAUSED, Status.PAUSED, Status.RUNNING, Status.CANCELLED, Status.CANCELLED):
+        assert told(registry, r.Steer("j-1", status)) is None
+        assert registry.jobs["j-1"].status is status
+    assert told(registry, r.Steer("j-1", Status.RUNNING)) is Denied.ENDED
+    assert told(registry, r.Steer("j-9", Status.PAUSED)) is Denied.NO_SUCH_JOB
+
+
+def test_nobody_but_a_coordinator_says_found(registry: Registry) -> None:
+    assert told(registry, r.Steer("j-1", Status.FOUND)) is Denied.MALFORMED
+    assert told(registry, r.Finish("j-1", 1, Status.PAUSED, "")) is Denied.MALFORMED
+
+
+def test_jobs_fail_at_their_deadline_in_log_time(registry: Registry) -> None:
+    told(registry, submit("j-2", deadline_ns=100), 6)
+    told(registry, r.Join("p-3", "", 1), 100)
+    assert registry.jobs["j-2"].open
+    told(registry, r.Join("p-3", "", 1), 101)
+    assert (registry.jobs["j-2"].status, registry.jobs["j-2"].ended_at) == (Status.FAILED, 101)
+
+
+def test_assigning_to_strangers_is_refused(registry: Registry) -> None:
+    assert told(registry, r.Assign("j-1", "p-9")) is Denied.NO_SUCH_PEER
+    assert told(registry, r.Assign("j-9", "p-1")) is Denied.NO_SUCH_JOB
+
+
+def test_the_history_has_an_end() -> None:
+    registry = Registry()
+    for number in range(ENDED_JOBS_MAX + 10):
+        told(registry, submit(f"j-{number}", f"k-{number}"))
+        told(registry, r.Steer(f"j-{number}", Status.CANCELLED))
+    assert len(registry.jobs) == len(registry.keys) == ENDED_JOBS_MAX
+    assert "j-9" not in registry.jobs
+    assert "j-10" in registry.jobs
+
+
+@settings(max_examples=200)
+@given(st.binary(max_size=60))
+def test_whatever_the_log_holds_is_answered(command: bytes) -> None:
+    ok, value = r.unpack_result(Registry().apply(0, command))
+    assert ok or value in list(Denied)
+
+
+NAMES = st.sampled_from(["p-1", "p-2", "p-3"])
+JOBS = st.sampled_from(["j-1", "j-2", "j-3"])
+SPANS = st.lists(st.tuples(st.integers(0, 99), st.integers(1, 20)), max_size=3).map(tuple)
+COMMANDS = st.one_of(
+    st.builds(r.Join, NAMES, st.just(""), st.integers(0, 4)),
+    st.builds(r.Leave, st.lists(NAMES, max_size=2).map(tuple)),
+    st.builds(submit, JOBS, st.sampled_from(["", "k"]), deadline_ns=st.sampled_from([0, 0, 20])),
+    st.builds(r.Steer, JOBS, st.sampled_from(Status)),
+    st.builds(r.Assign, JOBS, NAMES),
+    st.builds(r.Checkpoint, JOBS, st.integers(0, 3), SPANS, st.just(((3, b"d"),)), st.integers(0, 99)),
+    st.builds(r.Finish, JOBS, st.integers(0, 3), st.sampled_from(Status), st.just("")),
+)
+
+
+@settings(max_examples=200)
+@given(st.lists(COMMANDS, max_size=30), st.integers(0, 30))
+def test_a_snapshot_is_all_there_is(commands: list[r.Command], cut: int) -> None:
+    one, other = Registry(), Registry()
+    for time_ns, command in enumerate(commands):
+        if time_ns == cut:
+            other.restore(one.snapshot())
+        result = one.apply(time_ns, r.pack(command))
+        if time_ns >= cut:
+            assert other.apply(time_ns, r.pack(command)) == result
+            assert other.snapshot() == one.snapshot()
+    epochs = [entry.epoch for entry in one.jobs.values()]
+    assert all(epoch >= 0 for epoch in epochs)
+
+
+# --- heartbeats ----------------------------------------------------------------------------------------------------
+
+
+def test_who_is_silent_for_a_lease_is_gone_and_a_new_leader_grants_one() -> None:
+    beats = Heartbeats(lease_ns=10)
+    assert beats.deadline() == NEVER
+    beats.begin(100, [NodeId("b"), NodeId("a")])
+    beats.beat(105, NodeId("a"))
+    beats.beat(106, NodeId("c"))
+    assert beats.deadline() == 110
+    assert beats.silent(109) == []
+    assert beats.silent(110) == ["b"]
+    assert beats.silent(116) == ["b", "a", "c"]
+    beats.forget(NodeId("b"))
+    beats.forget(NodeId("b"))
+    assert beats.deadline() == 115
