@@ -46,6 +46,18 @@ def test_a_seed_is_the_same_world_in_any_process() -> None:
     assert len(told) == 1
 
 
+# Seeds that found something, in the words of what was wrong.
+FOUND = {
+    148: "a leader of an old term, elected by a delayed vote, was blamed for lacking what later terms committed",
+    1618: "a read was answered from entries that the leader had applied but not yet made durable, and then lost",
+}
+
+
+@pytest.mark.parametrize("seed", FOUND)
+def test_found_seeds_stay_mended(seed: int) -> None:
+    replicas.run(seed)
+
+
 # --- planted bugs --------------------------------------------------------------------------------------------------
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from zlb.core.effects import Effect, Persist, Send
-from zlb.core.events import Event, RoleChanged
+from zlb.core.effects import Effect, Emit, Persist, Send
+from zlb.core.events import CommandApplied, Event, ReadConfirmed, RoleChanged
 from zlb.core.ids import NodeId
 from zlb.core.replica import Append, Configuration, Entry, EntryKind, Index, Saved, Snapshot, Term, Vote, fold
 from zlb.core.work import Rate
@@ -50,7 +50,7 @@ class Invariants:
                 first = self._leaders.setdefault(event.term, name)
                 assert first == name, f"{first} and {name} both lead term {event.term}"
 
-    def before(self, machine: Machine, effect: Effect) -> None:
+    def before(self, machine: Machine, replica: Replica, effect: Effect) -> None:
         """Votes are kept and given once; nothing is said before what it rests on is durable."""
         seen = self._seen.setdefault(machine.name, Seen())
         disk = seen.disk
@@ -82,6 +82,10 @@ class Invariants:
                 assert disk.vote.term == term, f"{machine.name} acknowledges in a term that is not durable"
                 last = disk.first + len(disk.entries) - 1
                 assert index <= last, f"{machine.name} acknowledges {index}, {last} is durable"
+            case Emit(CommandApplied() | ReadConfirmed()):
+                last = disk.first + len(disk.entries) - 1
+                applied = replica.committed
+                assert applied <= last, f"{machine.name} answers from entry {applied}, {last} is durable"
 
     def after(self, name: NodeId, replica: Replica) -> None:
         """Look at a replica that has just taken a step."""

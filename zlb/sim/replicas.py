@@ -186,7 +186,7 @@ class Cluster:
         voters = tuple(self.names[:-1])  # the last one may join later
         self.invariants = Invariants()
         self.world = World(self.seed, self.weather, self._on_event)
-        self.world.before, self.world.after = self.invariants.before, self._after
+        self.world.before, self.world.after = self._before, self._after
         self.partitions = Partitions(self.names, stream(self.seed, "partitions"))
         self.world.network.cut = self.partitions.cut
         self._disturbances = dice.choice([["add", "add", "remove", "transfer", "cut", "kill"], ["kill"]])
@@ -377,6 +377,10 @@ class Cluster:
             Operation(client.name, operation, arguments, result, client.invoked_at, self.world.now)
         )
         client.operation = None
+
+    def _before(self, machine: Machine, effect: Effect) -> None:
+        assert isinstance(machine.node, Member)
+        self.invariants.before(machine, machine.node.replica, effect)
 
     def _after(self, machine: Machine) -> None:
         if isinstance(machine.node, Member):

@@ -62,6 +62,8 @@ class Leader:
     config: RaftConfig
     send: Callable[[NodeId, Message], None]
     persisted: Index
+    sendable: Index = 0
+    """Entries up to here may be sent: durable, or about to be."""
     progress: dict[NodeId, Progress] = field(default_factory=dict)
     round: int = 0
     """Of the last broadcast to everyone."""
@@ -76,7 +78,7 @@ class Leader:
 
     def begin(self, now: int) -> None:
         """Take up leadership: a no-op of our own term is the first entry (§6.4, and the 2015 fix of §4.1)."""
-        self.clock = now, self.log.last_time_ns
+        self.clock, self.sendable = (now, self.log.last_time_ns), self.persisted
         self.meet(now)
         self.noop = self.append(now, EntryKind.NOOP, b"")
 
@@ -109,7 +111,8 @@ class Leader:
                 self._send_append(node, progress, progress.next - 1, ())
 
     def replicate(self) -> None:
-        """Send what is new to those who can take it."""
+        """Send what is new to those who can take it; the caller makes it durable in the same step."""
+        self.sendable = self.log.last
         for node, progress in self.progress.items():
             if progress.snapshot is None and not (progress.probing and progress.in_flight):
                 self._send_entries(node, progress)
@@ -117,11 +120,11 @@ class Leader:
     def _send_entries(self, node: NodeId, progress: Progress) -> bool:
         """Send batches until the window is full; false if there was nothing to send."""
         sent = False
-        while progress.next <= self.log.last and progress.in_flight < APPENDS_IN_FLIGHT_MAX:
+        while progress.next <= self.sendable and progress.in_flight < APPENDS_IN_FLIGHT_MAX:
             previous = progress.next - 1
             if progress.next < self.log.first or self.log.term_at(previous) is None:
                 return self._start_snapshot(node, progress) or sent
-            entries = self.log.batch(progress.next, self.config.batch_bytes)
+            entries = self.log.batch(progress.next, self.config.batch_bytes)[: self.sendable - previous]
             self._send_append(node, progress, previous, entries)
             sent = True
             progress.in_flight += 1

@@ -104,6 +104,7 @@ class Replica(Core):
                     self._replicate(now)
                 case "heartbeat":
                     self._broadcast(now)
+                    self._replicate(now)
                 case "quorum":
                     self._check_quorum(now)
                 case "transfer":  # it took too long
@@ -372,10 +373,12 @@ class Replica(Core):
         assert self.leader is not None
         self.leader.broadcast()
         self._timers.set("heartbeat", now + self.config.heartbeat_ns)
-        self._advance(now)
 
     def _replicate(self, now: int) -> None:
-        """Send what is new, and make it durable meanwhile: it counts as held by us from there on (§10.2.1)."""
+        """Send what is new, and make it durable meanwhile: it counts as held by us from there on (§10.2.1).
+
+        Nothing is committed and no read is answered before that: whoever looks at the state then sees all of it.
+        """
         leader = self.leader
         assert leader is not None
         if any(read.round > leader.round for read in leader.reads):
