@@ -6,7 +6,7 @@ import socket as posix
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import zmq
@@ -59,8 +59,9 @@ class Wakeup:
 class Reactor:
     """Runs `node` over `bus` until it emits `Stopped`, or for `SHUTDOWN_NS_MAX` after `stop`.
 
-    `on_event` gets every event the node emits, in this thread; `workers` performs runs; `save` makes a record durable
-    before it returns.
+    `on_event` gets every event the node emits, in this thread; `workers` performs runs; `save` makes records durable
+    before it returns. Records of all that came in at once are saved at once: what follows the first of them in the
+    effects, also of later steps, waits until then.
     """
 
     def __init__(
@@ -69,11 +70,13 @@ class Reactor:
         bus: Bus,
         on_event: Callable[[Event], None],
         workers: Workers | None = None,
-        save: Callable[[Record], None] | None = None,
+        save: Callable[[Sequence[Record]], None] | None = None,
     ) -> None:
         self.node, self.bus, self.on_event, self.workers, self.save = node, bus, on_event, workers, save
         self._wakeup = Wakeup()
         self._steps: deque[Step] = deque()
+        self._held: list[Effect] = []
+        """Effects from the first `Persist` on that is not durable yet."""
         self._stopped = False
         self._stop_by = NEVER
         if workers is not None:
@@ -94,6 +97,7 @@ class Reactor:
         poller.register(wakeup_fd, zmq.POLLIN)
         try:
             self._perform(self.node.on_start(time.monotonic_ns()))
+            self._make_durable()
             deadline = self.node.deadline()
             while not self._stopped:
                 for socket, _ in poller.poll(self._wait_ms(deadline)):
@@ -107,6 +111,8 @@ class Reactor:
                 if now >= deadline:
                     self._perform(self.node.on_tick(now))
                     deadline = self.node.deadline()
+                if self._held:
+                    self._make_durable()
                 self._stopped = self._stopped or now >= self._stop_by
         finally:
             if self.workers is not None:
@@ -132,25 +138,42 @@ class Reactor:
         return self.node.on_stop(now)
 
     def _perform(self, effects: list[Effect]) -> None:
-        """Perform effects in order, each before the next: so nothing after a `Persist` precedes its durability."""
-        for effect in effects:
-            if type(effect) is Send:  # most are: worth not going through the cases below
-                self.bus.send(effect.to, effect.message)
-                continue
-            match effect:
-                case Publish(message):
-                    self.bus.publish(message)
-                case Run(run_id, work):
-                    assert self.workers is not None, "a node that runs work needs workers"
-                    self.workers.run(run_id, work)
-                case Stop(run_id):
-                    assert self.workers is not None
-                    self.workers.stop(run_id)
-                case Persist(record):
-                    assert self.save is not None, "a node that persists needs a store"
-                    self.save(record)
-                case Emit(event):
-                    self._on_event(event)
+        """Perform effects in order, up to the first `Persist`; what follows it waits for `_make_durable`."""
+        if self._held:
+            self._held += effects
+            return
+        for number, effect in enumerate(effects):
+            if type(effect) is Persist:
+                self._held = effects[number:]
+                return
+            self._act(effect)
+
+    def _make_durable(self) -> None:
+        """Save all records that are held, together; then perform what waited for them."""
+        held, self._held = self._held, []
+        records = [effect.record for effect in held if type(effect) is Persist]
+        if records:
+            assert self.save is not None, "a node that persists needs a store"
+            self.save(records)
+        for effect in held:
+            if type(effect) is not Persist:
+                self._act(effect)
+
+    def _act(self, effect: Effect) -> None:
+        if type(effect) is Send:  # most are: worth not going through the cases below
+            self.bus.send(effect.to, effect.message)
+            return
+        match effect:
+            case Publish(message):
+                self.bus.publish(message)
+            case Run(run_id, work):
+                assert self.workers is not None, "a node that runs work needs workers"
+                self.workers.run(run_id, work)
+            case Stop(run_id):
+                assert self.workers is not None
+                self.workers.stop(run_id)
+            case Emit(event):
+                self._on_event(event)
 
     def _on_event(self, event: Event) -> None:
         match event:

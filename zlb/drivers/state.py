@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -72,10 +73,12 @@ class State:
         ):  # a cache: measured again, then written again
             return {}
 
-    def save(self, record: Record) -> None:
-        """Make a record durable."""
-        assert isinstance(record, Rate)
-        rates = self.rates() | {record.kernel: record.per_s}
+    def save(self, records: Sequence[Record]) -> None:
+        """Make records durable, together."""
+        rates = self.rates()
+        for record in records:
+            assert isinstance(record, Rate)
+            rates[record.kernel] = record.per_s
         draft = self.path / f"rates.{os.getpid()}.tmp"
         with draft.open("w") as file:
             json.dump(rates, file)
