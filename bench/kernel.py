@@ -1,6 +1,6 @@
 """How fast kernels hash, next to hashlib, OpenSSL, the CPU's own limit, and a native miner if there is one.
 
-    .venv/bin/python bench/kernel.py                       all figures: 5 rounds, some 4 minutes
+    .venv/bin/python bench/kernel.py                       all figures: 5 rounds, a minute
     .venv/bin/python bench/kernel.py --rounds 9 --only sha256d
     .venv/bin/python bench/kernel.py --native PATH         a cpuminer, run with --benchmark
 

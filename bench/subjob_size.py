@@ -29,7 +29,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-os.environ.setdefault("NUMBA_CACHE_DIR", f"{tempfile.gettempdir()}/zlb-bench-kernels-{os.getuid()}")
+os.environ.setdefault("ZLB_KERNEL_DIR", f"{tempfile.gettempdir()}/zlb-bench-kernels-{os.getuid()}")
 
 import bus as bus_bench
 import click

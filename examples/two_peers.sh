@@ -5,7 +5,7 @@ log=$(mktemp -d)
 trap 'kill $first $second 2>/dev/null; wait; rm -r "$log"' EXIT
 
 endpoint() { # of the peer that writes to file $1, once it says where it listens
-    until grep -q listening "$1"; do sleep 0.1; done
+    until grep -qs listening "$1"; do sleep 0.1; done
     sed -n 's/.* listening on \([^,]*\),.*/\1/p' "$1"
 }
 

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from zlb.kernels import hash_search, survivors
+from zlb.kernels import compiled_finder, hash_search, survivors
 from zlb.kernels.hashes import SHA1, SHA256, SHA256D
 from zlb.kernels.interface import Found, Hit, Pattern
 from zlb.kernels.paths import NUMPY, VARIABLE, possible
@@ -281,7 +281,7 @@ def check_batch(batch: Batch, window_cases: int) -> int:
             patch.setattr(hash_search, "SHORT", 0)
         if batch.piecemeal:
             patch.setattr(hash_search, "CALL_NUMBERS", rng.choice((4, 20, 1000)))
-            patch.setattr(survivors, "RECORDS_MAX", rng.choice((BATCH_GROUPS, BATCH_GROUPS + 1)))
+            patch.setattr(compiled_finder, "RECORDS_MAX", rng.choice((BATCH_GROUPS, BATCH_GROUPS + 1)))
             patch.setattr(survivors, "ARRAY_INTEGERS", rng.choice((50, 1000)))
         for window in windows(rng, batch):
             for case in range(cases):

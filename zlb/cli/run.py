@@ -175,7 +175,12 @@ def _peer_reactor(
     on_event: Callable[[Event], None],
 ) -> Reactor:
     from zlb.drivers.workers import Workers  # here, so that a submitter never looks at kernels' machinery
+    from zlb.kernels import KernelError, paths
 
+    try:
+        paths.asked_for()
+    except KernelError as error:  # better now than in the middle of a job
+        raise ZlbError(str(error), ExitCode.USAGE) from None
     assert bus.listen is not None and bus.publish_endpoint is not None
     node = Peer(
         me, time.time_ns(), bus.listen, bus.publish_endpoint, peers, config, random.Random(), state.rates()

@@ -18,7 +18,7 @@ ROLLED_FROM = 32
 """First round in the loop. Rounds before it fold; the 16 words before it are what the loop starts with."""
 assert ROLLED_FROM == 2 * BLOCK_WORDS, "all words that are computed, and none else, are in memory"
 ROLLED = 4
-"""Rounds a turn. (24 and 8 are 3 to 4 % slower on an AMD Zen 4, 16 and 8 6 %.)"""
+"""Rounds a turn. (Others were tried: bench/RESULTS.md.)"""
 ROLLED_UNTIL = 56
 """When one word of the digest is asked for, rounds from here on are computed in part only."""
 

@@ -24,7 +24,7 @@ import llvmlite
 import numpy as np
 from llvmlite import binding
 
-from zlb.kernels import blocks, fips180, fold, llvm, paths, scan, sha_instructions
+from zlb.kernels import blocks, fips180, fold, llvm, paths, scan, sha_instructions, words
 from zlb.kernels.fips180 import HashFunction, padding
 from zlb.kernels.layout import COLUMN_SLACK
 from zlb.kernels.paths import PATHS, Path
@@ -33,7 +33,7 @@ from zlb.kernels.words import Words, words_of
 log = logging.getLogger(__name__)
 
 DIRECTORY_VARIABLE = "ZLB_KERNEL_DIR"
-_EMITTERS = (blocks, fips180, fold, llvm, paths, scan, sha_instructions)
+_EMITTERS = (blocks, fips180, fold, llvm, paths, scan, sha_instructions, words)
 _CHECKSUM_BYTES = 32
 
 TRIAL_INTEGERS = 1 << 18
@@ -73,11 +73,11 @@ def best_path(function: HashFunction) -> Path:
     """The fastest way through this CPU for a function: asked for, remembered, or measured now."""
     ways = paths.candidates(sha256=function.name == "sha256")
     name = paths.asked_for()
-    if name and (PATHS[name] in ways or not PATHS[name].sha):
+    if name in PATHS and (PATHS[name] in ways or not PATHS[name].sha):
         return PATHS[name]
     if len(ways) == 1:
         return ways[0]
-    file = directory() / f"path-{function.name}-{_fingerprint(binding.get_host_cpu_name())}.json"
+    file = directory() / f"path-{function.name}-{_fingerprint(repr(_host()))}.json"
     try:
         remembered = PATHS[json.loads(file.read_text())["path"]]
         if remembered in ways:
@@ -106,8 +106,9 @@ def frame(table: Words, row_count: int, **given: int) -> np.ndarray[tuple[int], 
 
 def _code(variant: scan.Variant) -> bytes:
     name = variant.function.name + "d" * variant.twice
-    # What a variant is printed as is the same in every process.
-    file = directory() / f"{name}-{variant.path.name}-{_fingerprint(repr(variant))}.o"
+    # What a variant is printed as is the same in every process. Where it names no CPU, the code is for the one at hand.
+    made_for = repr(variant) + ("" if variant.path.cpu else repr(_host()))
+    file = directory() / f"{name}-{variant.path.name}-{_fingerprint(made_for)}.o"
     try:
         content = file.read_bytes()
     except OSError:
@@ -150,10 +151,13 @@ def machine_for(path: Path) -> binding.TargetMachine:
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
     target = binding.Target.from_default_triple()
-    cpu, features = path.cpu, path.features
-    if not cpu:
-        cpu, features = binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
+    cpu, features = (path.cpu, path.features) if path.cpu else _host()
     return target.create_target_machine(cpu=cpu, features=features, opt=3, reloc="pic", jit=True)
+
+
+def _host() -> tuple[str, str]:
+    """The CPU at hand, and all it can do."""
+    return binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
 
 
 def _fingerprint(what: str) -> str:
@@ -164,7 +168,7 @@ def _fingerprint(what: str) -> str:
 def _sources() -> str:
     """Stands for the code that emits and the library that compiles."""
     texts = [File(module.__file__ or "").read_bytes() for module in _EMITTERS]
-    return hashlib.sha256(b"".join(texts)).hexdigest() + llvmlite.__version__
+    return hashlib.sha256(b"".join(texts)).hexdigest() + llvmlite.__version__ + binding.get_default_triple()
 
 
 def _trial(function: HashFunction, path: Path) -> float:

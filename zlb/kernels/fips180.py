@@ -54,11 +54,6 @@ class HashFunction:
     repeats: bool
     """Whether all rounds are alike but for their constant."""
 
-    @property
-    def digest_bits(self) -> int:
-        """Length of the digest."""
-        return 32 * len(self.initial)
-
 
 def sha256_schedule(ops: Any, w: Any, t: int) -> Any:
     """W_t of §6.2.2 step 1."""

@@ -145,14 +145,6 @@ class Emitting(Folding):
         """See `Folding.vector`."""
         return Lanes(self._each(self.late, operation, operands, self._as_vector))
 
-    def parts(self, word: Word) -> tuple[ir.Value, ...]:
-        """A word as vectors: one for all streams, or one for each."""
-        if isinstance(word, Lanes):
-            return word.parts
-        if isinstance(word, Uniform):
-            return tuple(self._early_splat(part) for part in word.parts)
-        return (self.constant(word),)
-
     def stream(self, word: Word, stream: int) -> ir.Value:
         """A word as the vector of one stream."""
         return self._as_vector(word, stream)

@@ -14,15 +14,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from zlb.kernels import compiled, paths
+from zlb.kernels import paths
 from zlb.kernels.bitcoin import NONCES
-from zlb.kernels.fips180 import SHA1, SHA256
+from zlb.kernels.fips180 import BLOCK_BYTES, SHA1, SHA256, HashFunction
 from zlb.kernels.interface import Found, Hit, KernelError, Pattern
-from zlb.kernels.layout import Layout
-from zlb.kernels.matching import ALL_ONES
+from zlb.kernels.layout import Layout, absorb
+from zlb.kernels.matching import ALL_ONES, PATTERNS_MAX
 from zlb.kernels.puzzle import Puzzle
-from zlb.kernels.scan import PATTERNS_MAX
-from zlb.kernels.survivors import ARRAY_INTEGERS, ArrayFinder, CompiledFinder, Finder
+from zlb.kernels.survivors import ARRAY_INTEGERS, ArrayFinder, Finder
 
 FUNCTIONS = {function.name: function for function in (SHA1, SHA256)}
 
@@ -33,6 +32,8 @@ ENOUGH_MAX = 1 << 32
 SHORT = 4
 """If numpy can hash all numbers of one length with no more compressions of arrays than this, it is done sooner than the
 compiler."""
+SLICE_BYTES = 1 << 20
+"""What hashlib is given between two looks at the stop flag: some milliseconds' worth."""
 LAYOUTS_MAX = 64
 """Layouts kept: more than the lengths a number can have."""
 
@@ -55,9 +56,14 @@ class HashSearch:
         self._puzzle = puzzle
         self._function = FUNCTIONS[puzzle.algorithm.function]
         self._test = puzzle.rule.word_test()
+        whole_blocks = len(puzzle.prefix) // BLOCK_BYTES * BLOCK_BYTES
+        absorb(self._function, puzzle.prefix[:whole_blocks])  # remembered; a search has no time for it
         name = paths.asked_for()
-        self._path = None if name == paths.NUMPY else compiled.best_path(self._function)
+        self._path = None if name == paths.NUMPY else _best_path(self._function)
         self._beginnings = puzzle.versions.shared if puzzle.versions else 1
+        message_bytes = len(puzzle.suffix) + len(puzzle.prefix) % BLOCK_BYTES + BLOCK_BYTES
+        self._slice = max(1, SLICE_BYTES // message_bytes)
+        """Survivors decided between two looks at the stop flag."""
         self._finders: dict[int, tuple[Layout, Finder]] = {}
         self._lock = threading.Lock()
 
@@ -106,10 +112,13 @@ class HashSearch:
                 )
                 for some, passed in zip(samples, others, strict=True):
                     some += passed
-                hits += self._hits(rule)
-                if len(hits) >= hits_max:
-                    del hits[hits_max:]
-                    return found(hits[-1].n + 1)
+                for first in range(0, len(rule), self._slice):
+                    if stop_flag[0]:
+                        return found(rule[first])
+                    hits += self._hits(rule[first : first + self._slice])
+                    if len(hits) >= hits_max:
+                        del hits[hits_max:]
+                        return found(hits[-1].n + 1)
                 at = survivors.stopped_at
         return found(stop)
 
@@ -152,6 +161,8 @@ class HashSearch:
         arrays = -(-(encoding.base**digits) // ARRAY_INTEGERS) * (1 + len(layout.tail))
         if self._path is None or arrays <= SHORT:
             return layout, ArrayFinder(layout, twice)
+        from zlb.kernels.compiled_finder import CompiledFinder  # where there is a compiler
+
         return layout, CompiledFinder(layout, twice, self._path)
 
     def _hits(self, survivors: list[int]) -> list[Hit]:
@@ -164,3 +175,9 @@ class HashSearch:
             elif not passes(digest):
                 raise RuntimeError(f"the search loop reported {n}, which hashlib does not confirm")
         return hits
+
+
+def _best_path(function: HashFunction) -> paths.Path:
+    from zlb.kernels.compiled import best_path  # where there is a compiler
+
+    return best_path(function)

@@ -31,9 +31,8 @@ class HashKernel:
     def prepare(self, params: Mapping[str, object]) -> SamplingSearch:
         """See `Kernel.prepare`; half a second on a machine's first call, milliseconds later."""
         puzzle = self.puzzle(params)
-        from zlb.kernels.hash_search import (
-            HashSearch,
-        )  # llvmlite and numpy: only whoever searches pays for them
+        # llvmlite and numpy: only whoever searches pays for them.
+        from zlb.kernels.hash_search import HashSearch
 
         return HashSearch(puzzle)
 

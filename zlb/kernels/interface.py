@@ -1,4 +1,4 @@
-"""What every kernel promises to the rest of zlb: five methods, three result types, one exception.
+"""What every kernel promises to the rest of zlb: four methods, and one of the search they prepare.
 
 A kernel answers "which integers of a range are hits" for one kind of puzzle; `docs/kernels.md` tells how to write one.
 Neither this module nor anything a client needs to describe a puzzle or verify a hit imports llvmlite, numba or numpy.
@@ -51,7 +51,8 @@ class Search(Protocol):
         """Test [start, stop) in ascending order, without the interpreter lock.
 
         Ends before `stop` for two reasons only: within 50 ms after `stop_flag[0]` became non-zero, or right after
-        the `hits_max`-th hit, in which case `stopped_at` is that hit plus one.
+        the `hits_max`-th hit, in which case `stopped_at` is that hit plus one. (If it has to compile something first,
+        which happens once, it ends right after that.)
 
         `stop_flag` is a contiguous array of one element; any thread may set it, the search never writes it.
         Raises KernelError if the range is reversed or does not fit the puzzle, or if `hits_max` is below 1.

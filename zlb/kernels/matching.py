@@ -18,6 +18,9 @@ from typing import Literal, NamedTuple
 
 from zlb.kernels.interface import KernelError
 
+PATTERNS_MAX = 4
+"""Sample patterns that are tested besides a rule."""
+
 MATCHES = ("trailing", "leading", "bitcoin")
 WORD_BYTES = 4
 ALL_ONES = 0xFFFFFFFF

@@ -16,6 +16,9 @@ from zlb.kernels.matching import MATCHES, Rule, rule_for_difficulty, rule_for_di
 # A puzzle travels to every peer in one message; each further block of suffix also costs every single test.
 AFFIX_BYTES_MAX = 64 * 1024
 
+# From here on copying the state of a hash costs less than hashing the prefix again.
+LONG_PREFIX_BYTES = 512
+
 _KEYS = frozenset({"prefix", "suffix", "encoding", "match", "difficulty", "target", "digest", "versions"})
 _GOALS = ("difficulty", "target", "digest")
 
@@ -28,10 +31,17 @@ class Algorithm:
     twice: bool
     digest_bits: int
 
-    def digests(self, messages: Iterable[bytes]) -> list[bytes]:
-        """The hashes of messages."""
+    def digests(self, prefix: bytes, rests: Iterable[bytes]) -> list[bytes]:
+        """The hashes of messages that begin alike."""
         function = getattr(hashlib, self.function)
-        digests = [function(message).digest() for message in messages]
+        if len(prefix) < LONG_PREFIX_BYTES:
+            digests = [function(prefix + rest).digest() for rest in rests]
+        else:
+            begun, digests = function(prefix), []
+            for rest in rests:
+                message = begun.copy()
+                message.update(rest)
+                digests.append(message.digest())
         return [function(digest).digest() for digest in digests] if self.twice else digests
 
 
@@ -52,17 +62,14 @@ class Puzzle:
         """One more than the largest integer there is a message for."""
         return self.encoding.capacity * (self.versions.count if self.versions else 1)
 
-    def messages(self, numbers: Iterable[int]) -> list[bytes]:
-        """What is hashed for numbers, which must lie in [0, capacity)."""
-        encode = self.encoding.encode
-        if self.versions is None:
-            return [self.prefix + encode(n) + self.suffix for n in numbers]
-        split = [self.versions.split(n) for n in numbers]
-        return [self.versions.prefix(version) + encode(nonce) for version, nonce in split]
-
     def digests(self, numbers: Iterable[int]) -> list[bytes]:
         """The hashes of the messages for numbers, which must lie in [0, capacity)."""
-        return self.algorithm.digests(self.messages(numbers))
+        encode, suffix = self.encoding.encode, self.suffix
+        if self.versions is None:
+            return self.algorithm.digests(self.prefix, (encode(n) + suffix for n in numbers))
+        split = (self.versions.split(n) for n in numbers)
+        headers = (self.versions.prefix(version) + encode(nonce) for version, nonce in split)
+        return self.algorithm.digests(b"", headers)
 
     def check(self, n: int) -> bytes | None:
         """The digest if `n` is a hit, else None."""
@@ -80,9 +87,8 @@ class Puzzle:
             raise KernelError("a range ends before it starts")
         if start < 0 or stop > self.capacity:
             bits = self.capacity.bit_length() - 1
-            raise KernelError(
-                f'a range leaves what encoding "{self.encoding.name}" can express: 0 to 2**{bits}'
-            )
+            what = "these versions" if self.versions else f'encoding "{self.encoding.name}"'
+            raise KernelError(f"a range leaves what {what} can express: 0 to 2**{bits}")
 
 
 def read_puzzle(algorithm: Algorithm, params: object) -> Puzzle:

@@ -22,13 +22,12 @@ from zlb.kernels.blocks import Blocks
 from zlb.kernels.fips180 import BLOCK_WORDS, HashFunction, State, padding
 from zlb.kernels.fold import Emitting, Lanes, Uniform, Word
 from zlb.kernels.llvm import I8, I32, I64, WORD_BYTES, declared, load, loop, store, word_at
+from zlb.kernels.matching import PATTERNS_MAX
 from zlb.kernels.paths import Path
 from zlb.kernels.words import words_of
 
 BATCH_GROUPS = 16
 """Groups between two passes: 16 KiB of digests with 512-bit lanes in two streams, half a first-level cache."""
-PATTERNS_MAX = 4
-"""Sample patterns besides the rule."""
 
 FRAME = (
     "rows",
