@@ -10,6 +10,9 @@ A file holds comments, then blocks: commands, `----`, the effects that followed,
     drop FROM>TO [KIND]    double FROM>TO [KIND]       the oldest of them is lost, or stays under way
     done NAME RUN [STOPPED_AT] [hits=N,..] [failed=WHY]   a run comes back (1000 integers a second)
     under way                                          list the messages that are
+    replica NAME VOTER,.. [log=TERM,..] [term=N]       make a replica of a log; its disk outlives a restart
+    propose|add|remove|transfer NAME WHAT              ask a replica, and see what it says at once
+    sides NAMES NAMES ..                               what is sent across is lost; one side with all of them heals
 
 Publications reach whoever was welcomed. `pytest --rewrite` writes the effects anew: commit only what you can explain.
 """
@@ -20,21 +23,45 @@ from pathlib import Path
 
 import pytest
 
-from zlb.core.config import CoordinatorConfig, PeerConfig, SubmitterConfig, WorkerConfig
+from zlb.core.config import CoordinatorConfig, PeerConfig, RaftConfig, SubmitterConfig, WorkerConfig
 from zlb.core.effects import Effect, Emit, Persist, Publish, Run, Send, Stop
 from zlb.core.ids import Endpoint, JobId, NodeId, RunId
 from zlb.core.limits import MS
 from zlb.core.message import Message
 from zlb.core.node import Node
+from zlb.core.replica import Configuration, Entry, EntryKind, Saved, Vote, fold
 from zlb.core.timers import NEVER
 from zlb.core.work import Failed, Hit, Job, Search, Searched, StopRule
 from zlb.nodes.peer import Peer
 from zlb.nodes.submitter import Submitter
+from zlb.protocols.raft.replica import Replica
 from zlb.wire.codec import decode, encode
 from zlb.wire.messages import Done, Grant, Hello, JobAdvert, LoadUpdate, Part, Reported, Spec, TaskTransfer
+from zlb.wire.replication import AppendEntries
 
 QUIET = (LoadUpdate, JobAdvert)
 """Published twice a second each: shown, but only delivered when asked for by kind."""
+
+
+RAFT = RaftConfig(heartbeat_ns=250 * MS, trailing_entries=0)
+"""Few heartbeats, that a person may read them all."""
+
+
+class Tape:
+    """A replica's state machine: the result is all the commands so far."""
+
+    def __init__(self) -> None:
+        self.commands = ""
+
+    def apply(self, _time_ns: int, command: bytes) -> str:
+        self.commands = " ".join(filter(None, (self.commands, command.decode())))
+        return self.commands
+
+    def snapshot(self) -> bytes:
+        return self.commands.encode()
+
+    def restore(self, data: bytes) -> None:
+        self.commands = data.decode()
 
 
 def show(value: object) -> str:
@@ -54,6 +81,14 @@ def show(value: object) -> str:
             return " ".join(filter(None, words))
         case tuple() if not hasattr(value, "_fields"):
             return "(" + ", ".join(map(show, value)) + ")"
+        case Entry():
+            return f"{value.term}:{value.kind.name}"
+        case AppendEntries():
+            news = ",".join(f"{term}:{EntryKind(kind).name}" for term, kind, _, _ in value.entries)
+            told = (
+                f"term={value.term} after={value.previous_index}@{value.previous_term} commit={value.commit}"
+            )
+            return f"AppendEntries {told} round={value.round}" + (f" entries={news}" if news else "")
         case bytes():
             return value.hex()
         case float():
@@ -76,6 +111,8 @@ class Stage:
     way: list[tuple[str, str, Message]] = field(default_factory=list)
     boots: dict[str, int] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
+    disks: dict[str, Saved] = field(default_factory=dict)
+    sides: tuple[str, ...] = ()
 
     def play(self, command: str) -> None:
         name, *words = command.split()
@@ -168,6 +205,42 @@ class Stage:
         self._perform(name, self.nodes[name].on_done(self.now, RunId(int(run)), outcome))
         self._ticks(self.now)
 
+    # -- replicas of a log
+
+    def do_replica(self, name: str, voters: str, log: str = "", term: str = "0") -> None:
+        initial = Configuration(tuple(map(NodeId, voters.split(","))))
+        had = [
+            Entry(int(of), EntryKind.COMMAND, at, f"{of}@{at}".encode())
+            for at, of in enumerate(filter(None, log.split(",")), 1)
+        ]
+        self.disks[name] = Saved(Vote(int(term), None), None, 1, tuple(had))
+        self.makers[name] = lambda incarnation: Replica(
+            NodeId(name), self.disks[name], initial, Tape(), RAFT, random.Random(f"{name}:{incarnation}")
+        )
+
+    def do_propose(self, name: str, command: str) -> None:
+        self._say(name, self.nodes[name].propose(self.now, command.encode()))  # type: ignore[attr-defined]
+
+    def do_add(self, name: str, node: str) -> None:
+        self._say(name, self.nodes[name].add(self.now, NodeId(node)))  # type: ignore[attr-defined]
+
+    def do_remove(self, name: str, node: str) -> None:
+        self._say(name, self.nodes[name].remove(self.now, NodeId(node)))  # type: ignore[attr-defined]
+
+    def do_transfer(self, name: str, node: str) -> None:
+        self._say(name, self.nodes[name].transfer(self.now, NodeId(node)))  # type: ignore[attr-defined]
+
+    def do_sides(self, *sides: str) -> None:
+        self.sides = sides
+        self.way = [it for it in self.way if self._together(it[0], it[1])]
+
+    def _say(self, name: str, answer: object) -> None:
+        self.lines.append(f"{self.now // MS:>5} {name} says  {show(answer)}")
+        self._ticks(self.now)
+
+    def _together(self, src: str, to: str) -> bool:
+        return not self.sides or any(src in side and to in side for side in self.sides)
+
     def do_under(self, _way: str) -> None:
         self.lines += [f"{src} > {to}  {show(message)}" for src, to, message in self.way]
 
@@ -198,6 +271,10 @@ class Stage:
         for effect in effects:
             self._note(name, effect)
             match effect:
+                case Send(to, message) if not self._together(name, str(to)):
+                    pass
+                case Persist(record) if name in self.disks:
+                    self.disks[name] = fold(self.disks[name], record)  # type: ignore[arg-type]
                 case Send(to, message):
                     self.way.append((name, str(to).removeprefix("inproc://"), decode(encode(message))))
                 case Publish(message):

@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 
 from zlb.core.errors import ErrorCode, RemoteProtocolError
 from zlb.core.limits import (
+    ENTRIES_PER_MESSAGE_MAX,
     HITS_PER_REPORT_MAX,
     LEASES_PER_MESSAGE_MAX,
     MESSAGE_BYTES_MAX,
     NEIGHBOURS_TOLD_MAX,
     PARAMS_BYTES_MAX,
+    REPLICAS_MAX,
+    SNAPSHOT_CHUNK_BYTES_MAX,
     SPANS_PER_PART_MAX,
     TEXT_BYTES_MAX,
 )
@@ -119,6 +122,12 @@ def test_the_size_limit_is_exact() -> None:
         frame_of(m.TaskReport, "j", 1, 1, [[1, True, [[0, 1]] * (SPANS_PER_PART_MAX + 1), [], 0, ""]]),
         frame_of(m.TaskReport, "j", 1, 1, [[1, True, [], [[0, bytes(65)]], 0, ""]]),
         frame_of(m.TaskReport, "j", 1, 1, [[1, False, [], [], 0, ""]] * (LEASES_PER_MESSAGE_MAX + 1)),
+        frame_of(m.AppendEntries, 1, 0, 0, 0, 1, [[1, 3, 0, b""]]),
+        frame_of(m.AppendEntries, 1, 0, 0, 0, 1, [[1, 0, -1, b""]]),
+        frame_of(m.AppendEntries, 1, 0, 0, 0, 1, [[1, 0, 0, b""]] * (ENTRIES_PER_MESSAGE_MAX + 1)),
+        frame_of(m.InstallSnapshot, 1, 1, 1, 0, ["a"] * (REPLICAS_MAX + 1), [], 0, 1, 0, 1, b""),
+        frame_of(m.InstallSnapshot, 1, 1, 1, 0, [], ["a" * 65], 0, 1, 0, 1, b""),
+        frame_of(m.InstallSnapshot, 1, 1, 1, 0, [], [], 0, 1, 0, 1, bytes(SNAPSHOT_CHUNK_BYTES_MAX + 1)),
         frame_of(m.TaskAck, "j", True),
         frame_of(m.TaskAck, "j", 1.0),
         frame_of(m.TaskAck, "j"),

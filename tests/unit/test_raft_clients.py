@@ -1,0 +1,214 @@
+"""What clients may count on, one test per rule: sessions (§6.3 of Ongaro's thesis) and reads (§6.4)."""
+
+import pytest
+
+from tests.unit.test_raft_cluster import Cluster, Tape, emitted, logged, sent
+from zlb.core.effects import Effect
+from zlb.core.events import ReadConfirmed
+from zlb.core.limits import SECOND
+from zlb.protocols.raft import sessions as module
+from zlb.protocols.raft.machine import Role
+from zlb.protocols.raft.sessions import SessionRefusal, Sessions, command
+from zlb.wire.replication import (
+    AppendEntries,
+    AppendEntriesReply,
+    ReadIndex,
+    ReadIndexReply,
+    RequestVote,
+    RequestVoteReply,
+)
+
+
+def sessions(expiry_ns: int = SECOND) -> tuple[Sessions, Tape]:
+    tape = Tape()
+    return Sessions(tape, expiry_ns), tape
+
+
+def test_6_3_a_command_that_is_repeated_is_executed_once_and_has_the_same_answer() -> None:
+    machine, tape = sessions()
+    assert machine.apply(0, command("a", 1, b"x")) == b"1"
+    assert machine.apply(1, command("b", 1, b"y")) == b"2"
+    assert machine.apply(2, command("a", 1, b"x")) == b"1"
+    assert machine.apply(3, command("a", 2, b"x")) == b"3"
+    assert tape.commands == [b"x", b"y", b"x"]
+
+
+def test_6_3_a_command_that_comes_late_is_stale() -> None:
+    machine, tape = sessions()
+    machine.apply(0, command("a", 1, b"x"))
+    machine.apply(0, command("a", 2, b"y"))
+    assert machine.apply(0, command("a", 1, b"x")) is SessionRefusal.STALE and tape.commands == [b"x", b"y"]
+
+
+def test_6_3_a_session_expires_by_log_time_after_its_last_command() -> None:
+    machine, tape = sessions(expiry_ns=10)
+    machine.apply(0, command("a", 1, b"x"))
+    machine.apply(10, command("a", 2, b"y"))
+    assert machine.apply(20, command("a", 3, b"z")) == b"3", "ten after its last command is not yet too late"
+    assert machine.apply(31, command("a", 4, b"!")) is SessionRefusal.EXPIRED
+    assert tape.commands == [b"x", b"y", b"z"]
+
+
+def test_6_3_a_repeat_does_not_make_a_session_last_longer_than_its_command() -> None:
+    machine, _ = sessions(expiry_ns=10)
+    machine.apply(0, command("a", 1, b"x"))
+    machine.apply(0, command("a", 2, b"y"))
+    assert machine.apply(10, command("a", 2, b"y")) == b"2"
+    assert machine.apply(11, command("a", 2, b"y")) is SessionRefusal.EXPIRED
+
+
+def test_6_3_of_too_many_sessions_the_one_that_was_quiet_longest_goes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "SESSIONS_MAX", 2)
+    machine, _ = sessions()
+    machine.apply(0, command("a", 1, b"x"))
+    machine.apply(1, command("b", 1, b"x"))
+    machine.apply(2, command("c", 1, b"x"))
+    assert list(machine.sessions) == ["b", "c"]
+    assert machine.apply(3, command("a", 2, b"x")) is SessionRefusal.EXPIRED
+
+
+def test_6_3_sessions_stand_in_the_order_of_their_last_commands() -> None:
+    machine, _ = sessions(expiry_ns=10)
+    for at, (client, sequence) in enumerate([("a", 1), ("b", 1), ("a", 2)]):
+        machine.apply(at, command(client, sequence, b"x"))
+    assert list(machine.sessions) == ["b", "a"]
+    machine.apply(12, command("c", 1, b"x"))
+    assert list(machine.sessions) == ["a", "c"]
+
+
+@pytest.mark.parametrize("data", [b"", b"\xc1", b"\x93\xa1a\x01", b"\x93\x01\x01\xc4\x00", b"\x92\xa1a\x01"])
+def test_6_3_what_is_no_command_is_malformed_and_has_no_effect(data: bytes) -> None:
+    machine, tape = sessions()
+    assert machine.apply(0, data) is SessionRefusal.MALFORMED
+    assert tape.commands == [] and machine.sessions == {}
+
+
+def test_6_3_sessions_are_part_of_a_snapshot() -> None:
+    machine, _ = sessions(expiry_ns=10)
+    for at, client in enumerate("bac"):
+        machine.apply(at, command(client, 1, client.encode()))
+    successor, tape = sessions(expiry_ns=10)
+    successor.restore(machine.snapshot())
+    assert successor.apply(5, command("b", 1, b"b")) == b"1" and tape.commands == [b"b", b"a", b"c"]
+    assert successor.snapshot() == machine.snapshot()
+    assert successor.apply(11, command("b", 2, b"!")) is SessionRefusal.EXPIRED
+    assert list(successor.sessions) == ["a", "c"], "in the order in which they expire"
+
+
+# --- reads ---------------------------------------------------------------------------------------------------------
+
+
+def confirmed(effects: list[Effect]) -> list[int]:
+    return [event.token for event in emitted(effects, ReadConfirmed)]
+
+
+def leading(names: str = "abc") -> Cluster:
+    cluster = Cluster(names)
+    cluster.elect("a")
+    cluster.propose("a", b"x")
+    cluster.settle("a")
+    cluster.take()
+    return cluster
+
+
+def ask(cluster: Cluster, name: str, token: int) -> list[Effect]:
+    return cluster.perform(name, cluster[name].read(cluster.now, token))
+
+
+def test_6_4_no_read_before_the_no_op_is_committed() -> None:
+    cluster = Cluster("abc", {name: logged(1) for name in "abc"})
+    cluster.stand("a")
+    cluster.deliver("abc", RequestVote | RequestVoteReply)
+    assert cluster["a"].role is Role.LEADER
+    cluster.take()
+    ask(cluster, "a", 7)
+    cluster.tick("a")
+    heartbeat = cluster.take("ab", AppendEntries)[0]
+    round_ = heartbeat.round  # type: ignore[attr-defined]
+    acked = AppendEntriesReply(2, True, 1, 0, round_)
+    assert confirmed(cluster.hear("a", "b", acked)) == [], (
+        "earlier leaders may have committed entry 1, or more"
+    )
+    has_noop = AppendEntriesReply(2, True, 2, 0, round_)
+    assert confirmed(cluster.hear("a", "b", has_noop)) == [7] and cluster["a"].committed == 2
+
+
+def test_6_4_a_read_is_confirmed_by_a_majority_of_a_later_round_only() -> None:
+    cluster = leading("abcde")
+    cluster.beat("a")
+    early = {src: cluster.take(f"a{src}")[0] for src in "bcde"}
+    ask(cluster, "a", 7)
+    for src, message in early.items():  # asked before the read was, so they say nothing about now
+        cluster.hear(src, "a", message)
+        for reply in cluster.take(f"{src}a"):
+            assert confirmed(cluster.hear("a", src, reply)) == []
+    cluster.tick("a")
+    answers = []
+    for src in "bbc":
+        for message in cluster.take(f"a{src}"):
+            cluster.hear(src, "a", message)
+        answers += [confirmed(cluster.hear("a", src, reply)) for reply in cluster.take(f"{src}a")]
+    assert answers == [[], [7]]
+
+
+def test_6_4_a_leader_that_was_deposed_confirms_nothing() -> None:
+    cluster = leading()
+    ask(cluster, "a", 7)
+    cluster.tick("a")
+    cluster.take()
+    cluster.now += SECOND
+    cluster.elect("b", "bc")
+    cluster.propose("b", b"y")
+    cluster.deliver()
+    cluster.settle("b")
+    assert cluster["a"].role is Role.FOLLOWER and cluster.commands("a") == [b"x", b"y"]
+    late = AppendEntriesReply(1, True, 2, 0, 99)
+    assert confirmed(cluster.hear("a", "c", late)) == []
+
+
+def test_6_4_many_reads_take_one_round() -> None:
+    cluster = leading()
+    for token in range(10):
+        ask(cluster, "a", token)
+    cluster.tick("a")
+    (message,) = cluster.take("ab")
+    cluster.hear("b", "a", message)
+    (reply,) = cluster.take("ba")
+    assert confirmed(cluster.hear("a", "b", reply)) == list(range(10))
+
+
+def test_6_4_the_only_voter_answers_at_once() -> None:
+    cluster = Cluster("a")
+    cluster.tick("a")
+    ask(cluster, "a", 7)
+    assert confirmed(cluster.tick("a")) == [7]
+
+
+def test_6_4_a_follower_asks_the_leader_and_waits_until_it_has_applied_as_much() -> None:
+    cluster = leading()
+    cluster.propose("a", b"y")
+    cluster.deliver("ac")
+    cluster.take()
+    assert sent(ask(cluster, "b", 7), ReadIndex) == [ReadIndex(7)]
+    cluster.deliver("ab", ReadIndex)
+    cluster.tick("a")
+    cluster.deliver("ac")
+    (answer,) = cluster.take("ab", ReadIndexReply)
+    assert answer == ReadIndexReply(7, 3)
+    assert confirmed(cluster.hear("b", "a", answer)) == [] and cluster["b"].committed == 2
+    cluster.take()
+    seen: list[int] = []
+    while not seen:
+        cluster.beat("a")
+        for message in cluster.take("ab", AppendEntries):
+            seen += confirmed(cluster.hear("b", "a", message))
+        cluster.deliver("ab", AppendEntriesReply)
+    assert seen == [7] and cluster.commands("b") == [b"x", b"y"]
+
+
+def test_6_4_a_follower_without_a_leader_has_nobody_to_ask() -> None:
+    cluster = Cluster("abc")
+    assert ask(cluster, "b", 7) == []
+    assert cluster.hear("b", "c", ReadIndex(7)) == [], "nor does it answer for another"
