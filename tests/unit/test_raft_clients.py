@@ -8,7 +8,7 @@ from zlb.core.events import ReadConfirmed
 from zlb.core.limits import SECOND
 from zlb.protocols.raft import sessions as module
 from zlb.protocols.raft.machine import Role
-from zlb.protocols.raft.sessions import SessionRefusal, Sessions, command
+from zlb.protocols.raft.sessions import SessionRefusal, Sessions, command, open_session, opened
 from zlb.wire.replication import (
     AppendEntries,
     AppendEntriesReply,
@@ -19,82 +19,97 @@ from zlb.wire.replication import (
 )
 
 
-def sessions(expiry_ns: int = SECOND) -> tuple[Sessions, Tape]:
+def sessions(expiry_ns: int = SECOND, count: int = 2) -> tuple[Sessions, Tape]:
+    """Sessions 1 to `count`, opened at log time 0."""
     tape = Tape()
-    return Sessions(tape, expiry_ns), tape
+    machine = Sessions(tape, expiry_ns)
+    for number in range(1, count + 1):
+        assert opened(machine.apply(0, open_session())) == number  # type: ignore[arg-type]
+    return machine, tape
 
 
 def test_6_3_a_command_that_is_repeated_is_executed_once_and_has_the_same_answer() -> None:
     machine, tape = sessions()
-    assert machine.apply(0, command("a", 1, b"x")) == b"1"
-    assert machine.apply(1, command("b", 1, b"y")) == b"2"
-    assert machine.apply(2, command("a", 1, b"x")) == b"1"
-    assert machine.apply(3, command("a", 2, b"x")) == b"3"
+    assert machine.apply(0, command(1, 1, b"x")) == b"1"
+    assert machine.apply(1, command(2, 1, b"y")) == b"2"
+    assert machine.apply(2, command(1, 1, b"x")) == b"1"
+    assert machine.apply(3, command(1, 2, b"x")) == b"3"
     assert tape.commands == [b"x", b"y", b"x"]
 
 
 def test_6_3_a_command_that_comes_late_is_stale() -> None:
     machine, tape = sessions()
-    machine.apply(0, command("a", 1, b"x"))
-    machine.apply(0, command("a", 2, b"y"))
-    assert machine.apply(0, command("a", 1, b"x")) is SessionRefusal.STALE and tape.commands == [b"x", b"y"]
+    machine.apply(0, command(1, 1, b"x"))
+    machine.apply(0, command(1, 2, b"y"))
+    assert machine.apply(0, command(1, 1, b"x")) is SessionRefusal.STALE and tape.commands == [b"x", b"y"]
 
 
 def test_6_3_a_session_expires_by_log_time_after_its_last_command() -> None:
     machine, tape = sessions(expiry_ns=10)
-    machine.apply(0, command("a", 1, b"x"))
-    machine.apply(10, command("a", 2, b"y"))
-    assert machine.apply(20, command("a", 3, b"z")) == b"3", "ten after its last command is not yet too late"
-    assert machine.apply(31, command("a", 4, b"!")) is SessionRefusal.EXPIRED
+    machine.apply(0, command(1, 1, b"x"))
+    machine.apply(10, command(1, 2, b"y"))
+    assert machine.apply(20, command(1, 3, b"z")) == b"3", "ten after its last command is not yet too late"
+    assert machine.apply(31, command(1, 4, b"!")) is SessionRefusal.EXPIRED
     assert tape.commands == [b"x", b"y", b"z"]
+
+
+def test_6_3_no_command_is_executed_again_after_its_session_is_forgotten() -> None:
+    machine, tape = sessions(expiry_ns=10)
+    machine.apply(0, command(1, 1, b"x"))
+    assert machine.apply(11, command(1, 1, b"x")) is SessionRefusal.EXPIRED
+    assert opened(machine.apply(12, open_session())) == 3  # type: ignore[arg-type]
+    assert machine.apply(13, command(1, 1, b"x")) is SessionRefusal.EXPIRED
+    assert tape.commands == [b"x"]
 
 
 def test_6_3_a_repeat_does_not_make_a_session_last_longer_than_its_command() -> None:
     machine, _ = sessions(expiry_ns=10)
-    machine.apply(0, command("a", 1, b"x"))
-    machine.apply(0, command("a", 2, b"y"))
-    assert machine.apply(10, command("a", 2, b"y")) == b"2"
-    assert machine.apply(11, command("a", 2, b"y")) is SessionRefusal.EXPIRED
+    machine.apply(0, command(1, 1, b"x"))
+    machine.apply(0, command(1, 2, b"y"))
+    assert machine.apply(10, command(1, 2, b"y")) == b"2"
+    assert machine.apply(11, command(1, 2, b"y")) is SessionRefusal.EXPIRED
 
 
 def test_6_3_of_too_many_sessions_the_one_that_was_quiet_longest_goes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "SESSIONS_MAX", 2)
-    machine, _ = sessions()
-    machine.apply(0, command("a", 1, b"x"))
-    machine.apply(1, command("b", 1, b"x"))
-    machine.apply(2, command("c", 1, b"x"))
-    assert list(machine.sessions) == ["b", "c"]
-    assert machine.apply(3, command("a", 2, b"x")) is SessionRefusal.EXPIRED
+    machine, tape = sessions()
+    machine.apply(1, command(1, 1, b"x"))
+    machine.apply(2, command(1, 1, b"x"))
+    assert list(machine.sessions) == [2, 1], "only a new session takes a place"
+    machine.apply(3, open_session())
+    assert list(machine.sessions) == [1, 3]
+    assert machine.apply(4, command(2, 1, b"x")) is SessionRefusal.EXPIRED and tape.commands == [b"x"]
 
 
 def test_6_3_sessions_stand_in_the_order_of_their_last_commands() -> None:
     machine, _ = sessions(expiry_ns=10)
-    for at, (client, sequence) in enumerate([("a", 1), ("b", 1), ("a", 2)]):
-        machine.apply(at, command(client, sequence, b"x"))
-    assert list(machine.sessions) == ["b", "a"]
-    machine.apply(12, command("c", 1, b"x"))
-    assert list(machine.sessions) == ["a", "c"]
+    for at, (session, sequence) in enumerate([(1, 1), (2, 1), (1, 2)]):
+        machine.apply(at, command(session, sequence, b"x"))
+    assert list(machine.sessions) == [2, 1]
+    machine.apply(12, open_session())
+    assert list(machine.sessions) == [1, 3]
 
 
-@pytest.mark.parametrize("data", [b"", b"\xc1", b"\x93\xa1a\x01", b"\x93\x01\x01\xc4\x00", b"\x92\xa1a\x01"])
+@pytest.mark.parametrize("data", [b"", b"\xc1", b"\x93\x01\x01", b"\x93\xa1a\x01\xc4\x00", b"\x92\x01\x01"])
 def test_6_3_what_is_no_command_is_malformed_and_has_no_effect(data: bytes) -> None:
-    machine, tape = sessions()
+    machine, tape = sessions(count=0)
     assert machine.apply(0, data) is SessionRefusal.MALFORMED
     assert tape.commands == [] and machine.sessions == {}
 
 
 def test_6_3_sessions_are_part_of_a_snapshot() -> None:
-    machine, _ = sessions(expiry_ns=10)
-    for at, client in enumerate("bac"):
-        machine.apply(at, command(client, 1, client.encode()))
-    successor, tape = sessions(expiry_ns=10)
+    machine, _ = sessions(expiry_ns=10, count=3)
+    for at, session in enumerate([2, 1, 3]):
+        machine.apply(at, command(session, 1, b"%d" % session))
+    successor, tape = sessions(expiry_ns=10, count=0)
     successor.restore(machine.snapshot())
-    assert successor.apply(5, command("b", 1, b"b")) == b"1" and tape.commands == [b"b", b"a", b"c"]
+    assert successor.apply(5, command(2, 1, b"2")) == b"1" and tape.commands == [b"2", b"1", b"3"]
     assert successor.snapshot() == machine.snapshot()
-    assert successor.apply(11, command("b", 2, b"!")) is SessionRefusal.EXPIRED
-    assert list(successor.sessions) == ["a", "c"], "in the order in which they expire"
+    assert successor.apply(11, command(2, 2, b"!")) is SessionRefusal.EXPIRED
+    assert list(successor.sessions) == [1, 3], "in the order in which they expire"
+    assert opened(successor.apply(11, open_session())) == 4  # type: ignore[arg-type]
 
 
 # --- reads ---------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ class Partitions:
     def __init__(self, names: list[NodeId], rng: random.Random) -> None:
         self._names, self._rng = names, rng
         self._cut: Pairs = frozenset()
+        self._mute: dict[NodeId, int] = {}
         self._until = 0
         self._kinds: list[Callable[[list[NodeId]], Pairs]] = rng.choice(
             [[_none], [_none, _split], [_none, _split, _one_way, _bridge, _ring], [_none, _one_way]]
@@ -27,10 +28,15 @@ class Partitions:
 
     def cut(self, src: NodeId, receiver: NodeId) -> bool:
         """Whether nothing gets from one to the other now."""
-        return (src, receiver) in self._cut
+        return (src, receiver) in self._cut or src in self._mute
+
+    def mute(self, name: NodeId, until: int) -> None:
+        """What `name` says is lost for a while, though it hears."""
+        self._mute[name] = until
 
     def change(self, now: int) -> None:
-        """Go on to the next partition when it is time."""
+        """Go on to the next partition when it is time, and let those be heard again whose time is over."""
+        self._mute = {name: until for name, until in self._mute.items() if until > now}
         if now >= self._until:
             names = self._rng.sample(self._names, len(self._names))
             self._cut = self._rng.choice(self._kinds)(names)
@@ -38,7 +44,7 @@ class Partitions:
 
     def heal(self) -> None:
         """Everybody reaches everybody."""
-        self._cut = frozenset()
+        self._cut, self._mute = frozenset(), {}
 
 
 def _none(_names: list[NodeId]) -> Pairs:

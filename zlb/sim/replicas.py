@@ -14,7 +14,7 @@ import msgspec
 
 from zlb.core.config import RaftConfig
 from zlb.core.effects import Effect, Send
-from zlb.core.events import CommandApplied, Event, ReadConfirmed
+from zlb.core.events import CommandApplied, Event, ReadConfirmed, RoleChanged
 from zlb.core.ids import Endpoint, NodeId, RunId
 from zlb.core.limits import MS, SECOND
 from zlb.core.message import Message
@@ -23,7 +23,7 @@ from zlb.core.replica import Configuration, Saved, fold
 from zlb.core.work import Outcome, Rate, Record
 from zlb.protocols.raft.machine import Refusal
 from zlb.protocols.raft.replica import Replica
-from zlb.protocols.raft.sessions import Sessions, command
+from zlb.protocols.raft.sessions import Sessions, command, open_session, opened
 from zlb.sim.cpu import Cpu
 from zlb.sim.history import Operation
 from zlb.sim.invariants import Invariants
@@ -37,6 +37,9 @@ STEP_NS = 10 * MS
 """Between two looks at the clients."""
 PATIENCE_NS = 400 * MS
 """A client that has no answer by then asks another replica."""
+FIERCE = 0.25
+"""Share of worlds of five in which leaders come and go as fast as they can."""
+MUTE_NS_MAX = 1000 * MS
 KEYS = 3
 SESSION_NS = 3600 * SECOND
 
@@ -117,6 +120,8 @@ class Client:
     """One that appends and reads, one operation at a time, and repeats it until it is answered."""
 
     name: str
+    session: int | None = None
+    """Opened with its first append."""
     sequence: int = 0
     number: int = 0
     """Of the operation, so that answers to an earlier one are not taken for its own."""
@@ -125,6 +130,10 @@ class Client:
     invoked_at: int = 0
     asked_at: int = 0
     asked: NodeId | None = None
+
+    def asks(self, number: int) -> bool:
+        """Whether it still waits for the answer to the operation of that number."""
+        return self.number == number and self.operation is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +182,9 @@ class Cluster:
     names: list[NodeId] = field(init=False)
     _dice: random.Random = field(init=False)
     _disturbances: list[str] = field(init=False)
-    _waiting: dict[tuple[NodeId, int, int], tuple[Client, int]] = field(default_factory=dict)
+    _strikes: float = field(init=False)
+    """Probability that a leader dies when it has applied a command, and that its first words are lost."""
+    _waiting: dict[tuple[NodeId, int, int], tuple[Client, int, bool]] = field(default_factory=dict)
     """Who waits for the entry of an index and a term at a replica."""
     _reading: dict[int, tuple[Client, int]] = field(default_factory=dict)
     _tokens: int = 0
@@ -182,19 +193,24 @@ class Cluster:
     def __post_init__(self) -> None:
         self._dice = dice = stream(self.seed, "replicas")
         self.weather = draw_replicas(self.seed)
-        self.names = [NodeId(f"r{number}") for number in range(dice.choice([1, 3, 3, 3, 5, 5, 7]) + 1)]
+        fierce = dice.random() < FIERCE
+        self.names = [
+            NodeId(f"r{number}")
+            for number in range((5 if fierce else dice.choice([1, 3, 3, 3, 5, 5, 7])) + 1)
+        ]
         voters = tuple(self.names[:-1])  # the last one may join later
         self.invariants = Invariants()
         self.world = World(self.seed, self.weather, self._on_event)
         self.world.before, self.world.after = self._before, self._after
         self.partitions = Partitions(self.names, stream(self.seed, "partitions"))
         self.world.network.cut = self.partitions.cut
+        self._strikes = 0.5 if fierce else dice.choice([0.0, 0.0, 0.1])
         self._disturbances = dice.choice([["add", "add", "remove", "transfer", "cut", "kill"], ["kill"]])
         self.clients = [Client(f"c{number}") for number in range(dice.randint(1, 5))]
         config = RaftConfig(
-            election_ns_min=dice.choice([150 * MS, 500 * MS]),
+            election_ns_min=150 * MS if fierce else dice.choice([150 * MS, 500 * MS]),
             heartbeat_ns=30 * MS,
-            batch_bytes=dice.choice([1, 1 << 16]),
+            batch_bytes=1 if fierce else dice.choice([1, 1 << 16]),
             snapshot_entries=dice.choice([5, 20, 10_000]),
             trailing_entries=dice.choice([0, 3, 1000]),
             caught_up_entries=5,
@@ -281,6 +297,13 @@ class Cluster:
         leading = [(member.replica.term, name) for name, member in self._members() if member.replica.leader]
         return max(leading)[1] if leading else None
 
+    def _maybe_strike(self, name: NodeId) -> None:
+        """In some worlds a leader dies just when it has committed something: as in figure 3.7 of the thesis."""
+        machine = self.world.machines[name]
+        leads = isinstance(machine.node, Member) and machine.node.replica.leader is not None
+        if self.world.weather is not None and leads and self._dice.random() < self._strikes:
+            self.world.call(self.world.now, name, lambda _node, _now: self.world.crash(machine) or [])  # type: ignore[func-returns-value]
+
     def _disturb(self) -> None:
         """Now and then, a change of the configuration, a hand-over, a cut of the log."""
         if self._dice.random() > self.weather.leaves:
@@ -331,24 +354,29 @@ class Cluster:
         self._ask(client)
 
     def _ask(self, client: Client) -> None:
-        """Ask some replica, preferably one that leads."""
-        leader = self._leader()
-        name = leader if leader is not None and self._dice.random() < 0.7 else self._dice.choice(self.names)
+        """Ask some replica, preferably one that leads, or still believes to."""
+        leaders = [
+            name for name, member in self._members() if member.replica.leader
+        ]  # or who believes to be one
+        name = self._dice.choice(leaders if leaders and self._dice.random() < 0.7 else self.names)
         client.asked, client.asked_at = name, self.world.now
         assert client.operation is not None
         operation, key, value = client.operation
         self._tokens += 1
-        token, asking = self._tokens, (client, client.number)
-        asked = command(client.name, client.sequence, msgspec.msgpack.encode((key, value)))
+        token, number = self._tokens, client.number
+        opens = client.session is None
+        asked = open_session()
+        if client.session is not None:
+            asked = command(client.session, client.sequence, msgspec.msgpack.encode((key, value)))
 
         def step(member: Member, now: int) -> list[Effect]:
             replica, local = member.replica, member.local(now)
             if operation == "read":
-                self._reading[token] = asking
+                self._reading[token] = client, number
                 return member.dialled(replica.read(local, token))
             placed = replica.propose(local, asked)
             if not isinstance(placed, Refusal):
-                self._waiting[(name, *placed)] = asking
+                self._waiting[(name, *placed)] = client, number, opens
             return []
 
         self.world.call(self.world.now, name, step)
@@ -356,18 +384,33 @@ class Cluster:
     def _on_event(self, name: NodeId, event: Event) -> None:
         self.invariants.on_event(name, event)
         match event:
+            case RoleChanged("leader") if (
+                self.world.weather is not None and self._dice.random() < self._strikes
+            ):
+                self.partitions.mute(name, self.world.now + self._dice.randint(0, MUTE_NS_MAX))
             case CommandApplied(log_index, term, result):
-                client = _still_asking(self._waiting.pop((name, log_index, term), None))
-                if client is not None:
-                    assert isinstance(result, bytes), result
-                    self._answer(client, msgspec.msgpack.decode(result, type=int))
+                self._maybe_strike(name)
+                waiting = self._waiting.pop((name, log_index, term), None)
+                if waiting is not None:
+                    self._applied(*waiting, result)
             case ReadConfirmed(token):
-                client = _still_asking(self._reading.pop(token, None))
-                if client is not None:
+                client, number = self._reading.pop(token, (None, 0))
+                if client is not None and client.asks(number):
                     assert client.operation is not None
                     member = self.world.machines[name].node
                     assert isinstance(member, Member)
                     self._answer(client, member.lists.lists.get(client.operation[1], ()))
+
+    def _applied(self, client: Client, number: int, opens: bool, result: object) -> None:
+        """A command has had its result: a session, or the length of a list."""
+        if not client.asks(number):
+            return
+        assert isinstance(result, bytes), result
+        if not opens:
+            self._answer(client, msgspec.msgpack.decode(result, type=int))
+        elif client.session is None:
+            client.session = opened(result)
+            self._ask(client)
 
     def _answer(self, client: Client, result: object) -> None:
         assert client.operation is not None
@@ -385,11 +428,3 @@ class Cluster:
     def _after(self, machine: Machine) -> None:
         if isinstance(machine.node, Member):
             self.invariants.after(machine.name, machine.node.replica)
-
-
-def _still_asking(asking: tuple[Client, int] | None) -> Client | None:
-    """The client, unless it has gone on to another operation."""
-    if asking is None:
-        return None
-    client, number = asking
-    return client if client.number == number and client.operation is not None else None

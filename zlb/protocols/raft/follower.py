@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import zlib
 
+import msgspec
+
 from zlb.core.limits import SNAPSHOT_BYTES_MAX
 from zlb.core.replica import Append, Entry, EntryKind, Index, Term
-from zlb.protocols.raft.log import Log
+from zlb.protocols.raft.log import Log, unpack_configuration
 from zlb.wire.replication import AppendEntries, AppendEntriesReply, InstallSnapshot, WireEntry
 
 
@@ -29,6 +31,17 @@ def accept(
     record = _take(log, committed, append.entries[skipped:], previous)
     match = append.previous_index + len(append.entries)
     return AppendEntriesReply(term, True, match, 0, append.round), record
+
+
+def well_formed(append: AppendEntries) -> bool:
+    """Whether the configurations among the entries can be read: what cannot must not get into the log."""
+    for _, kind, _, data in append.entries:
+        if kind == EntryKind.CONFIGURATION:
+            try:
+                unpack_configuration(data)
+            except msgspec.MsgspecError:
+                return False
+    return True
 
 
 def _take(log: Log, committed: Index, wired: tuple[WireEntry, ...], previous: Index) -> Append | None:

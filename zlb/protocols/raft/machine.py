@@ -43,3 +43,4 @@ class Refusal(StrEnum):
     NOT_CAUGHT_UP = "the learner is too far behind to vote"
     LAST_VOTER = "the last voter cannot leave"
     TOO_LARGE = "the command is too large"
+    FULL = "the log has as many replicas as it can have"

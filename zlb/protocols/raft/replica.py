@@ -8,25 +8,16 @@ from zlb.core.config import RaftConfig
 from zlb.core.effects import Effect
 from zlb.core.events import CommandApplied, ReadConfirmed, RoleChanged
 from zlb.core.ids import NodeId
-from zlb.core.limits import ENTRY_BYTES_MAX
+from zlb.core.limits import ENTRY_BYTES_MAX, REPLICAS_MAX
 from zlb.core.message import Message
 from zlb.core.node import Core
-from zlb.core.replica import (
-    Append,
-    Configuration,
-    EntryKind,
-    Index,
-    Saved,
-    Snapshot,
-    Term,
-    Vote,
-)
+from zlb.core.replica import Append, Configuration, EntryKind, Index, Saved, Snapshot, Term, Vote
 from zlb.core.timers import Timers
-from zlb.protocols.raft.follower import Incoming, accept
+from zlb.protocols.raft.follower import Incoming, accept, well_formed
 from zlb.protocols.raft.leader import Leader, Reading
 from zlb.protocols.raft.log import Log, pack_configuration
 from zlb.protocols.raft.machine import Refusal, Role, StateMachine
-from zlb.protocols.raft.quorum import majority, with_learner, with_voter, without
+from zlb.protocols.raft.quorum import majority, members, with_learner, with_voter, without
 from zlb.wire.replication import (
     AppendEntries,
     AppendEntriesReply,
@@ -164,18 +155,22 @@ class Replica(Core):
     def add(self, now: int, node: NodeId) -> Index | Refusal:
         """Have `node` receive the log, as a learner; or, if it is one, let it vote (§4.2.1)."""
         configuration = self.configuration
+        if self.leader is None:
+            return Refusal.NOT_LEADER
         if node in configuration.voters:
             return Refusal.NO_CHANGE
         if node not in configuration.learners:
+            if len(members(configuration)) >= REPLICAS_MAX:
+                return Refusal.FULL
             return self._change(now, with_learner(configuration, node))
-        if self.leader is not None and not self.leader.caught_up(node):
+        if not self.leader.caught_up(node):
             return Refusal.NOT_CAUGHT_UP
         return self._change(now, with_voter(configuration, node))
 
     def remove(self, now: int, node: NodeId) -> Index | Refusal:
         """Have `node` receive nothing any more; a leader may remove itself (§4.2.2)."""
         configuration = self.configuration
-        if configuration.voters == (node,):
+        if self.leader is not None and configuration.voters == (node,):
             return Refusal.LAST_VOTER
         return self._change(now, without(configuration, node))
 
@@ -313,6 +308,8 @@ class Replica(Core):
     def _on_append_entries(self, now: int, src: NodeId, append: AppendEntries) -> None:
         if append.term < self.term:
             self._send(src, AppendEntriesReply(self.term, False, 0, 0, append.round))
+            return
+        if not well_formed(append):
             return
         self._hear(now, src, append.term)
         reply, record = accept(self.log, self.committed, self.term, append)
