@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import click
 
-from zlb.cli.headers import NONCE_AT, integer_spans
+from zlb.cli.headers import integer_spans
 from zlb.cli.integers import merge
 from zlb.cli.params import Given, gathered
 from zlb.core.events import JobProgress
 from zlb.core.ids import JobId, Span
 from zlb.core.work import Job, StopRule
 from zlb.kernels import Kernel, KernelError, load_kernel
-from zlb.kernels.bitcoin import Versions, header_params, nbits_to_target
+from zlb.kernels.bitcoin import NONCE_AT, Versions, header_params, nbits_to_target
 from zlb.kernels.hashes import HashKernel
 
 DEFAULT_SPAN: Span = (0, 2**32)

@@ -9,10 +9,9 @@ import click
 
 from zlb.cli.integers import merge
 from zlb.core.ids import Span
-from zlb.kernels.bitcoin import HEADER_BYTES, NONCES, Versions
+from zlb.kernels.bitcoin import HEADER_BYTES, NONCE_AT, NONCES, Versions
 
-NONCE_BYTES = 4
-NONCE_AT = HEADER_BYTES - NONCE_BYTES
+NONCE_BYTES = HEADER_BYTES - NONCE_AT
 SPANS_MAX = 1 << 16
 """Spans that nonces may become. Each costs the submitter memory and a subjob of its own."""
 

@@ -61,7 +61,7 @@ ENTRIES_PER_MESSAGE_MAX = 4096
 SNAPSHOT_CHUNK_BYTES_MAX = 64 * 1024
 """What is lost when one message is; a heartbeat behind it waits some 0.1 ms."""
 SNAPSHOT_BYTES_MAX = 256 << 20
-"""Largest state that is taken in: a receiver gathers it in memory."""
+"""Largest state that is kept or taken in: it is whole in memory, and one BLOB of the store, which takes 10**9 bytes."""
 SESSIONS_MAX = 10_000
 """Clients whose last command is remembered; beyond, the one that was quiet longest is forgotten."""
 APPENDS_IN_FLIGHT_MAX = 64

@@ -16,6 +16,7 @@ from zlib import crc32
 
 from zlb.core.errors import ExitCode, ZlbError
 from zlb.core.ids import NodeId
+from zlb.core.limits import SNAPSHOT_BYTES_MAX
 from zlb.core.replica import (
     Append,
     Configuration,
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SNAPSHOT_BYTES_MAX = 256 << 20
-"""One BLOB each: a snapshot is whole in memory anyway, and pieces would only be put together again. Far below what
-SQLite takes (10**9 bytes); writing it holds up the reactor, so by far most should be smaller still."""
 PAGE_BYTES = 4096
 WAL_PAGES = 4096
 """16 MiB between checkpoints: each costs two fsyncs more, a longer WAL a longer start after a crash."""

@@ -23,7 +23,7 @@ SHARED_VERSIONS_MAX = 4
 """Versions that share a schedule. More would share it further, for 16 % fewer operations at most instead of 12, but
 their midstates no longer fit the registers."""
 
-_NONCE_AT = 76
+NONCE_AT = 76
 _NBITS_AT = 72
 _VERSION_BYTES = 4
 _SIGN_BIT = 0x00800000
@@ -70,8 +70,8 @@ class Versions:
 
 def read_versions(header: bytes, count: object) -> Versions:
     """`count` versions of a header without its nonce, or KernelError."""
-    if len(header) != _NONCE_AT:
-        raise KernelError(f"versions go with block headers: a prefix of {_NONCE_AT} bytes")
+    if len(header) != NONCE_AT:
+        raise KernelError(f"versions go with block headers: a prefix of {NONCE_AT} bytes")
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= VERSIONS_MAX:
         raise KernelError(f"versions is a power of two from 1 to {VERSIONS_MAX}")
     if count & (count - 1):
@@ -87,10 +87,10 @@ def header_params(header: bytes) -> dict[str, object]:
     if not isinstance(header, bytes) or len(header) != HEADER_BYTES:
         raise KernelError(f"a block header is {HEADER_BYTES} bytes")
     return {
-        "prefix": header[:_NONCE_AT],
+        "prefix": header[:NONCE_AT],
         "encoding": "u32le",
         "match": "bitcoin",
-        "target": nbits_to_target(int.from_bytes(header[_NBITS_AT:_NONCE_AT], "little")),
+        "target": nbits_to_target(int.from_bytes(header[_NBITS_AT:NONCE_AT], "little")),
     }
 
 

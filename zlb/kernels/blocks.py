@@ -62,7 +62,7 @@ class Blocks:
         memory, w = _Memory(e, self._schedule, self._width(block)), dict(enumerate(block))
 
         def kw(t: ir.Value) -> Word:
-            k = Lanes((e.splat(b, b.load(word_at(b, self._constants, t))),))
+            k = self._same_in_all(self._constants, t)
             return e.add(memory.at(b.mul(t, I64(memory.stride)), 0), k)
 
         for state in states[1:]:
@@ -80,7 +80,7 @@ class Blocks:
             first = b.mul(turn.index, I64(self._rounds))
 
             def kw(t: ir.Value) -> Word:
-                return Lanes((e.splat(b, b.load(word_at(b, table, b.add(first, t)))),))
+                return self._same_in_all(table, b.add(first, t))
 
             turn.carried = e.spread(self._added(before, self._prepared(before, 0, kw)))
         return e.gathered(turn.carried)
@@ -101,7 +101,7 @@ class Blocks:
             for t in range(ROLLED):
                 window[t] = function.schedule(e, window, t)
                 window.put(t, window[t])
-                k = Lanes((e.splat(b, b.load(word_at(b, constants, t))),))
+                k = self._same_in_all(constants, t)
                 state = function.round(e, state, e.add(window[t], k), t)
             turn.carried = e.spread(state)
         return e.gathered(turn.carried)
@@ -119,6 +119,11 @@ class Blocks:
                 state = function.round(e, state, kw(b.add(turn.index, I64(t))), t)
             turn.carried = e.spread(state)
         return e.gathered(turn.carried)
+
+    def _same_in_all(self, table: ir.Value, t: ir.Value | int) -> Lanes:
+        """A word of a table of scalars, in all lanes of all streams."""
+        b = self._e.late
+        return Lanes((self._e.splat(b, b.load(word_at(b, table, t))),))
 
     def _added(self, state: Sequence[Word], variables: State) -> State:
         return tuple(self._e.add(h, variable) for h, variable in zip(state, variables, strict=True))

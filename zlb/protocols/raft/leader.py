@@ -36,6 +36,7 @@ class Progress:
     acked_round: int = 0
     snapshot: Snapshot | None = None
     """What it is being sent instead of entries that are cut off."""
+    checksum: int = 0
     received: int = 0
 
 
@@ -146,6 +147,7 @@ class Leader:
     def _start_snapshot(self, node: NodeId, progress: Progress) -> bool:
         assert self.log.snapshot is not None, "entries are cut off but no snapshot stands for them"
         progress.snapshot, progress.received = self.log.snapshot, 0
+        progress.checksum = zlib.crc32(self.log.snapshot.data)
         self._send_chunk(node, progress)
         return True
 
@@ -165,7 +167,7 @@ class Leader:
                 learners,
                 progress.received,
                 len(snapshot.data),
-                zlib.crc32(snapshot.data),
+                progress.checksum,
                 self.round,
                 chunk,
             ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from zlb.core.limits import ENTRIES_PER_MESSAGE_MAX
@@ -16,12 +18,8 @@ class Log:
         self.first = saved.first
         self._entries = list(saved.entries)
         self._initial = initial
-        self.bytes = sum(len(entry.data) for entry in self._entries)
-        self._configurations = [
-            index
-            for index, entry in enumerate(self._entries, self.first)
-            if entry.kind is EntryKind.CONFIGURATION
-        ]
+        self._configurations = _configurations(self._entries, self.first)
+        """Those in the log, and where they stand."""
 
     @property
     def last(self) -> Index:
@@ -44,17 +42,16 @@ class Log:
     def configuration(self) -> tuple[Index, Configuration]:
         """The latest configuration, committed or not (§4.1), and where it stands; 0 if it is the initial one."""
         if self._configurations:
-            index = self._configurations[-1]
-            return index, unpack_configuration(self.entry(index).data)
+            return self._configurations[-1]
         if self.snapshot is not None:
             return self.snapshot.last_index, self.snapshot.configuration
         return 0, self._initial
 
     def configuration_at(self, index: Index) -> Configuration:
         """The latest configuration at or before `index`, which is not before the snapshot."""
-        at = max((known for known in self._configurations if known <= index), default=None)
-        if at is not None:
-            return unpack_configuration(self.entry(at).data)
+        for at, configuration in reversed(self._configurations):
+            if at <= index:
+                return configuration
         return self._initial if self.snapshot is None else self.snapshot.configuration
 
     def term_at(self, index: Index) -> Term | None:
@@ -88,17 +85,13 @@ class Log:
 
     def append(self, entries: tuple[Entry, ...]) -> None:
         """Put entries at the end."""
-        for index, entry in enumerate(entries, self.last + 1):
-            if entry.kind is EntryKind.CONFIGURATION:
-                self._configurations.append(index)
-            self.bytes += len(entry.data)
+        self._configurations += _configurations(entries, self.last + 1)
         self._entries.extend(entries)
 
     def truncate(self, first: Index) -> None:
         """Take back entries from `first` on, and with them their configurations."""
-        self.bytes -= sum(len(entry.data) for entry in self._entries[first - self.first :])
         del self._entries[first - self.first :]
-        self._configurations = [index for index in self._configurations if index < first]
+        self._configurations = [known for known in self._configurations if known[0] < first]
 
     def first_of_term(self, index: Index) -> Index:
         """The first entry in the log that has the term of the one at `index`."""
@@ -120,8 +113,15 @@ class Log:
         keep_from = snapshot.last_index + 1 if snapshot.replaces_log else snapshot.trimmed + 1
         kept = [] if snapshot.replaces_log else self._entries[max(0, keep_from - self.first) :]
         self._entries, self.first, self.snapshot = kept, keep_from, snapshot
-        self.bytes = sum(len(entry.data) for entry in kept)
-        self._configurations = [index for index in self._configurations if index >= keep_from and kept]
+        self._configurations = [known for known in self._configurations if kept and known[0] >= keep_from]
+
+
+def _configurations(entries: Iterable[Entry], first: Index) -> list[tuple[Index, Configuration]]:
+    return [
+        (index, unpack_configuration(entry.data))
+        for index, entry in enumerate(entries, first)
+        if entry.kind is EntryKind.CONFIGURATION
+    ]
 
 
 def pack_configuration(configuration: Configuration) -> bytes:
