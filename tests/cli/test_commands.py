@@ -13,10 +13,15 @@ from click.testing import CliRunner
 
 import zlb
 from zlb.cli.main import zlb as group
-from zlb.cli.peer import peer
 from zlb.cli.submit import submit
+from zlb.cli.tracker import tracker
 
-MODULES = {"zlb-submit": "zlb.cli.submit", "zlb-peer": "zlb.cli.peer", "zlb": "zlb.cli.main"}
+MODULES = {
+    "zlb-submit": "zlb.cli.submit",
+    "zlb-peer": "zlb.cli.peer",
+    "zlb-tracker": "zlb.cli.tracker",
+    "zlb": "zlb.cli.main",
+}
 HEADINGS = ["What to search", "When to stop", "How to run", "Where", "Output"]
 HEAVY = {"zmq", "numba", "numpy", "rich", "msgspec", "llvmlite"}
 
@@ -65,19 +70,23 @@ def test_help_is_grouped_and_whole() -> None:
     ] == HEADINGS
     options = "range difficulty target nbits digest match algo encoding prefix suffix header roll-version"
     stop = "first lowest count all timeout"
-    more = "chunk local name dry-run peer state-dir json progress quiet verbose color no-color version help"
-    for name in f"{options} {stop} {more}".split():
+    more = "chunk local name detach priority deadline dry-run peer tracker state-dir"
+    output = "json progress quiet verbose color no-color version help"
+    for name in f"{options} {stop} {more} {output}".split():
         assert f"--{name}" in said
     assert "[default: 0:2**32]" in re.sub(r"\s+", " ", said)
 
 
 @pytest.mark.parametrize(
-    "command", [submit, peer, *group.commands.values()], ids=lambda command: command.name
+    "command", [*group.commands.values(), *tracker.commands.values()], ids=lambda command: command.name
 )
 def test_every_option_is_explained(command: click.Command) -> None:
+    assert command.help
     for param in command.params:
-        assert isinstance(param, click.Option)
-        assert param.help, param.name
+        if isinstance(param, click.Option):
+            assert param.help, param.name
+        else:
+            assert param.make_metavar(click.Context(command)), param.name
 
 
 @pytest.mark.parametrize(
@@ -95,7 +104,12 @@ def test_every_option_is_explained(command: click.Command) -> None:
         ("zlb.cli.submit -d 20 -e u32le -r :2^40", 2),
         ("zlb.cli.peer --help", 0),
         ("zlb.cli.peer --listen nonsense", 2),
+        ("zlb.cli.tracker --help", 0),
+        ("zlb.cli.tracker", 2),
         ("zlb.cli.main --help", 0),
+        ("zlb.cli.main jobs --help", 0),
+        ("zlb.cli.main wait", 2),
+        ("zlb.cli.main tracker add x", 2),
         ("zlb.cli.main kernels", 0),
     ],
 )
@@ -117,8 +131,16 @@ def test_kernels_are_listed() -> None:
 
 def test_the_group_names_its_commands() -> None:
     said = CliRunner().invoke(group, ["--help"]).stdout
-    assert set(group.commands) == {"submit", "peer", "kernels"}
+    jobs = {"jobs", "wait", "status", "result", "cancel", "pause", "resume", "priority", "peers"}
+    assert set(group.commands) == {"submit", "peer", "tracker", "kernels", *jobs}
     assert all(re.search(rf"^  {name} ", said, re.MULTILINE) for name in group.commands)
+
+
+def test_the_tracker_names_its_commands() -> None:
+    said = CliRunner().invoke(group, ["tracker", "--help"]).stdout
+    assert set(tracker.commands) == {"status", "add", "remove", "transfer", "snapshot", "exercise", "judge"}
+    assert all(re.search(rf"^  {name} ", said, re.MULTILINE) for name in tracker.commands)
+    assert said.index("--data") < said.index("Commands:") < said.index("Examples:")
 
 
 @pytest.mark.parametrize(
@@ -127,6 +149,7 @@ def test_the_group_names_its_commands() -> None:
         (["--algo"], "sha", ["sha1", "sha256", "sha256d"]),
         ([], "--roll", ["--roll-version"]),
         (["--peer"], "tcp", ["tcp://127.0.0.1:7001"]),
+        (["--tracker"], "tcp", ["tcp://127.0.0.1:7101"]),
         (["--encoding"], "u32", ["u32le", "u32be"]),
         ([], "--low", ["--lowest"]),
     ],

@@ -38,10 +38,10 @@ class FakeServe:
     error: BaseException | None = None
 
     def __init__(self) -> None:
-        self.arguments: tuple[Any, ...] = ()
+        self.asked: run.Serving | None = None
 
-    def __call__(self, *arguments: Any) -> None:
-        *self.arguments, on_event = arguments
+    def __call__(self, serving: run.Serving, on_event: Callable[[Any], None]) -> None:
+        self.asked = serving
         if self.error is not None:
             raise self.error
         for event in LIFE:
@@ -59,19 +59,21 @@ def test_defaults(call: Call, serve: FakeServe, tmp_path: Path) -> None:
     result = call("peer")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.splitlines() == LINES
-    assert serve.arguments == ["tcp://127.0.0.1:7001", None, (), None, tmp_path, False]
+    assert serve.asked == run.Serving("tcp://127.0.0.1:7001", None, (), (), None, tmp_path, False)
 
 
 def test_options(call: Call, serve: FakeServe, tmp_path: Path) -> None:
-    where = "--listen tcp://*:* --publish ipc://p --peer ipc://a --peer ipc://b --insecure"
+    where = "--listen tcp://*:* --publish ipc://p --peer ipc://a --peer ipc://b --tracker ipc://t --insecure"
     lent = f"--slots 3 --state-dir {tmp_path}/x"
     assert call("peer", *where.split(), *lent.split()).exit_code == 0
-    assert serve.arguments == ["tcp://*:*", "ipc://p", ("ipc://a", "ipc://b"), 3, tmp_path / "x", True]
+    peers = ("ipc://a", "ipc://b")
+    assert serve.asked == run.Serving("tcp://*:*", "ipc://p", peers, ("ipc://t",), 3, tmp_path / "x", True)
 
 
 def test_neighbours_from_the_environment(call: Call, serve: FakeServe) -> None:
-    call("peer", env={"ZLB_PEERS": "ipc://a,ipc://b"})
-    assert serve.arguments[2] == ("ipc://a", "ipc://b")
+    call("peer", env={"ZLB_PEERS": "ipc://a,ipc://b", "ZLB_TRACKERS": "ipc://t"})
+    assert serve.asked is not None
+    assert (serve.asked.peers, serve.asked.trackers) == (("ipc://a", "ipc://b"), ("ipc://t",))
 
 
 def test_json(call: Call, serve: FakeServe) -> None:
@@ -133,4 +135,4 @@ def test_usage_errors(call: Call, serve: FakeServe, arguments: str, error: str) 
     result = call("peer", *arguments.split())
     assert result.exit_code == 2
     assert error in result.stderr
-    assert serve.arguments == ()
+    assert serve.asked is None

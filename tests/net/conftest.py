@@ -6,11 +6,13 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 
@@ -72,9 +74,14 @@ class Peer(Process):
     node: str = ""
 
 
+@dataclass
+class Tracker(Process):
+    """A running `zlb-tracker`."""
+
+
 @dataclass(frozen=True)
 class Answer:
-    """What `zlb-submit` said."""
+    """What a command said."""
 
     code: int
     out: str
@@ -106,15 +113,15 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture
 def spawn(environment: dict[str, str]) -> Iterator[Callable[..., Process]]:
-    """Start `python -m MODULE ARGUMENTS`; whatever still runs at the end of the test is killed."""
+    """Start `PREFIX python -m MODULE ARGUMENTS`; whatever still runs at the end of the test is killed."""
     started: list[Process] = []
 
-    def start(kind: type[Process], module: str, *arguments: str) -> Process:
+    def start(kind: type[Process], module: str, *arguments: str, prefix: tuple[str, ...] = ()) -> Process:
         popen = subprocess.Popen(
-            [sys.executable, "-P", "-m", module, *arguments],
+            [*prefix, sys.executable, "-P", "-m", module, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT if kind is Peer else None,
+            stderr=subprocess.STDOUT if kind in (Peer, Tracker) else None,
             text=True,
             env=environment,
         )
@@ -161,3 +168,102 @@ def submit(environment: dict[str, str]) -> Callable[..., Answer]:
         return Answer(ended.returncode, ended.stdout, ended.stderr)
 
     return run
+
+
+@pytest.fixture
+def zlb(environment: dict[str, str]) -> Callable[..., Answer]:
+    """Run `zlb ARGUMENTS` to its end."""
+
+    def run(*arguments: str) -> Answer:
+        command = [sys.executable, "-P", "-m", "zlb.cli.main", *arguments]
+        ended = subprocess.run(
+            command, capture_output=True, text=True, env=environment, timeout=ENOUGH_S, check=False
+        )
+        return Answer(ended.returncode, ended.stdout, ended.stderr)
+
+    return run
+
+
+@dataclass
+class Cluster:
+    """Three trackers, and how they, peers and commands that use them are started."""
+
+    directory: Path
+    endpoints: dict[str, str]
+    _spawn: Callable[..., Tracker]
+    _peer: Callable[..., Peer]
+    _zlb: Callable[..., Answer]
+    trackers: dict[str, Tracker] = field(default_factory=dict)
+
+    @property
+    def at(self) -> list[str]:
+        """`--tracker` for each of the founders."""
+        return [word for node in "abc" for word in ("--tracker", self.endpoints[node])]
+
+    def start(self, node: str) -> Tracker:
+        """Start the tracker of that name, again perhaps; `d` is no founder."""
+        founders = ",".join(f"{one}={self.endpoints[one]}" for one in "abc")
+        where = ("--data", str(self.directory / node), "--listen", self.endpoints[node], "--id", node)
+        self.trackers[node] = tracker = self._spawn(
+            Tracker, "zlb.cli.tracker", *where, "--cluster", founders, "--election-timeout", "300ms"
+        )
+        tracker.wait_for(f"^{node} listening on ")
+        return tracker
+
+    def kill(self, *nodes: str) -> None:
+        """kill -9."""
+        for node in nodes:
+            self.trackers[node].end(signal.SIGKILL)
+
+    def peer(self) -> Peer:
+        """A peer that has joined."""
+        peer = self._peer(*self.at)
+        while peer.node not in {line["node"] for line in self("peers", "--json").events}:
+            pass
+        return peer
+
+    def __call__(self, *arguments: str) -> Answer:
+        """Run `zlb ARGUMENTS --tracker …` to its end."""
+        return self._zlb(*arguments, *self.at)
+
+    def submit(self, *arguments: str) -> str:
+        """Submit a job; its id."""
+        answer = self("submit", *arguments, "--detach")
+        assert answer.code == 0, answer.err
+        return answer.out.strip()
+
+    def state(self) -> dict[str, Any]:
+        """`zlb tracker status --json`."""
+        (state,) = self("tracker", "status", "--json").events
+        return state
+
+    def job(self, job: str) -> dict[str, Any]:
+        """`zlb status JOB --json`."""
+        (line,) = self("status", job, "--json").events
+        return line
+
+
+@pytest.fixture
+def cluster(
+    tmp_path: Path,
+    spawn: Callable[..., Tracker],
+    peer: Callable[..., Peer],
+    zlb: Callable[..., Answer],
+) -> Cluster:
+    """Three trackers, one of which leads."""
+    endpoints = dict(zip("abcd", free_endpoints(4), strict=True))
+    started = Cluster(tmp_path, endpoints, spawn, peer, zlb)
+    for node in "abc":
+        started.start(node)
+    while started("tracker", "status").code != 0:
+        pass
+    return started
+
+
+def free_endpoints(count: int) -> list[str]:
+    """Where nobody listens now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    found = [f"tcp://127.0.0.1:{one.getsockname()[1]}" for one in sockets]
+    for one in sockets:
+        one.close()
+    return found

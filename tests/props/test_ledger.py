@@ -20,6 +20,7 @@ STEPS = st.lists(
     | st.tuples(st.just("report"), st.integers(0, 9), st.integers(0, 20), st.integers(1, 20))
     | st.tuples(st.just("again"), st.just(0), st.just(0), st.just(0))
     | st.tuples(st.just("end"), st.integers(0, 9), st.booleans(), st.just(0))
+    | st.tuples(st.just("adopt"), st.integers(0, TOP + 25), st.integers(1, 30), st.integers(0, 40))
     | st.tuples(st.just("truncate"), st.integers(1, TOP + 25), st.just(0), st.just(0)),
     max_size=30,
 )
@@ -52,6 +53,16 @@ class Twin:
         self.done |= fresh
         self.unleased -= fresh
         for remaining in self.remaining.values():
+            remaining -= fresh
+        return fresh
+
+    def adopt(self, pieces: list[set[int]]) -> set[int]:
+        self.tested += sum(map(len, pieces))
+        fresh: set[int] = set().union(*pieces) & self.wanted - self.done
+        self.done |= fresh
+        held = [remaining & fresh for remaining in self.remaining.values()]
+        self.released += sum(map(len, [*pieces, *held])) - len(fresh)
+        for remaining in (self.unleased, *self.remaining.values()):
             remaining -= fresh
         return fresh
 
@@ -89,9 +100,15 @@ def compare(ledger: Ledger, twin: Twin) -> None:
 
 
 @settings(max_examples=300)
-@given(JOBS, STEPS)
-def test_does_as_sets_of_integers(job: list[Span], steps: list[tuple[str, int, int, int]]) -> None:
-    ledger, twin = Ledger(job), Twin(integers(job), integers(job))
+@given(JOBS, st.one_of(st.just([]), JOBS), STEPS)
+def test_does_as_sets_of_integers(
+    job: list[Span], before: list[Span], steps: list[tuple[str, int, int, int]]
+) -> None:
+    wanted = integers(job)
+    done = integers(before) & wanted  # as checkpoints say
+    ledger = Ledger(job, [(n, n + 1) for n in sorted(done)])
+    twin = Twin(wanted, wanted - done, set(done))
+    compare(ledger, twin)
     given_: list[Lease] = []
     last: tuple[Lease, Span] | None = None
     for what, a, b, c in steps:
@@ -103,6 +120,9 @@ def test_does_as_sets_of_integers(job: list[Span], steps: list[tuple[str, int, i
                 given_.append(lease)
         elif what == "truncate":
             assert [lease.id for lease in ledger.truncate(a)] == twin.truncate(a)
+        elif what == "adopt":  # of one worker, perhaps the same twice, and perhaps beyond the job
+            mine = [(a, a + b), (a + c, a + c + 3)]
+            assert integers(ledger.adopt(mine)) == twin.adopt([integers([span]) for span in mine])
         elif what == "again" and last is not None:  # a doubled report changes nothing
             assert ledger.report(last[0], [last[1]]) == []
         elif what in ("report", "end") and given_:
@@ -127,6 +147,26 @@ def test_a_late_report_counts_once_though_two_hashed_it() -> None:
     assert ledger.report(slow, [(0, 10)]) == [(6, 10)]
     assert (ledger.done.measure, ledger.tested, ledger.released) == (10, 16, 10)
     assert ledger.complete and not other.remaining and ledger.end(other, silent=False) == 0
+
+
+def test_what_was_done_before_is_neither_leased_nor_tested_again() -> None:
+    ledger = Ledger([(0, 10)], [(2, 5), (8, 10)])
+    spans = []
+    while (lease := ledger.lease(NodeId("w"), 10, 0)) is not None:
+        spans.append(lease.span)
+    assert spans == [(0, 2), (5, 8)] and (ledger.done.measure, ledger.tested) == (5, 0)
+    assert not ledger.complete and Ledger([(0, 10)], [(0, 10)]).complete
+
+
+def test_what_is_adopted_is_taken_out_of_whoever_searches_it_now() -> None:
+    ledger = Ledger([(0, 10)])
+    lease = ledger.lease(NodeId("w"), 6, 0)
+    assert lease is not None and ledger.adopt([(4, 20)]) == [(4, 10)]
+    assert list(lease.remaining) == [(0, 4)] and not ledger.unleased and ledger.tested == 16
+    assert ledger.report(lease, [(0, 6)]) == [(0, 4)] and ledger.complete
+    assert ledger.tested - 10 == ledger.released == 12, (
+        "ten beyond the job, two that somebody else searches too"
+    )
 
 
 def test_past_leases_are_remembered_up_to_their_bound() -> None:

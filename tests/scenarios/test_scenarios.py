@@ -4,7 +4,11 @@ A file holds comments, then blocks: commands, `----`, the effects that followed,
 
     peer NAME [slots=N] [rate=R] [dials=NODE,..]       make a node; `rate` is measured beforehand, by default
     submitter NAME START:STOP [rule=..] [wanted=N] [chunk=N] [job=ID] [dials=NODE,..]
+    tracker NAME VOTER,..                              make a member of a tracker; its disk outlives a restart
+    client NAME [dials=NODE,..]                        make a client of trackers
+    submit NAME JOB START:STOP [chunk=N]               a client asks for a job, once
     start NAME        restart NAME        stop NAME    restart: the process dies, its successor starts
+    kill NAME                                          the process dies
     wait MS                                            deadlines on the way are kept; messages stay where they are
     deliver [FROM>TO|all] [KIND]                       what is under way arrives, oldest first, until none is left
     drop FROM>TO [KIND]    double FROM>TO [KIND]       the oldest of them is lost, or stays under way
@@ -22,8 +26,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from msgspec import DecodeError, msgpack
 
-from zlb.core.config import CoordinatorConfig, PeerConfig, RaftConfig, SubmitterConfig, WorkerConfig
+from zlb.core.config import (
+    ClientConfig,
+    CoordinatorConfig,
+    PeerConfig,
+    RaftConfig,
+    SubmitterConfig,
+    TrackerConfig,
+    WorkerConfig,
+)
 from zlb.core.effects import Effect, Emit, Persist, Publish, Run, Send, Stop
 from zlb.core.ids import Endpoint, JobId, NodeId, RunId
 from zlb.core.limits import MS
@@ -32,12 +45,16 @@ from zlb.core.node import Node
 from zlb.core.replica import Configuration, Entry, EntryKind, Saved, Vote, fold
 from zlb.core.timers import NEVER
 from zlb.core.work import Failed, Hit, Job, Search, Searched, StopRule
+from zlb.nodes.client import Client
 from zlb.nodes.peer import Peer
 from zlb.nodes.submitter import Submitter
+from zlb.nodes.tracker import Tracker, founded
+from zlb.protocols.commands import Submit, pack
 from zlb.protocols.raft.replica import Replica
 from zlb.wire.codec import decode, encode
 from zlb.wire.messages import Done, Grant, Hello, JobAdvert, LoadUpdate, Part, Reported, Spec, TaskTransfer
 from zlb.wire.replication import AppendEntries
+from zlb.wire.tracking import Ask, AskKind, AskOutcome, Reply, RosterJob
 
 QUIET = (LoadUpdate, JobAdvert)
 """Published twice a second each: shown, but only delivered when asked for by kind."""
@@ -62,6 +79,17 @@ class Tape:
 
     def restore(self, data: bytes) -> None:
         self.commands = data.decode()
+
+
+def unpacked(payload: bytes) -> object:
+    """What an ask or a reply carries, or the text it is."""
+    try:
+        value = msgpack.decode(payload)
+    except DecodeError:
+        return payload.decode()
+    if isinstance(value, list):
+        return [unpacked(one) if isinstance(one, bytes) and one else one for one in value]
+    return value
 
 
 def show(value: object) -> str:
@@ -89,6 +117,12 @@ def show(value: object) -> str:
                 f"term={value.term} after={value.previous_index}@{value.previous_term} commit={value.commit}"
             )
             return f"AppendEntries {told} round={value.round}" + (f" entries={news}" if news else "")
+        case Ask():
+            return f"{value.number}:{AskKind(value.kind).name} {unpacked(value.payload)}"
+        case Reply():
+            return f"{value.number}:{AskOutcome(value.outcome).name} {unpacked(value.payload)}"
+        case RosterJob():
+            return f"{value.job}:{value.status} epoch={value.epoch} of {value.node or 'nobody'}"
         case bytes():
             return value.hex()
         case float():
@@ -96,7 +130,13 @@ def show(value: object) -> str:
     fields = getattr(value, "__struct_fields__", None) or getattr(value, "_fields", None)
     if fields is None:
         return str(value)
-    told = [f"{name}={show(getattr(value, name))}" for name in fields if getattr(value, name) not in ("", ())]
+    defaults = getattr(value, "__struct_defaults__", ())
+    usual = dict(zip(fields[len(fields) - len(defaults) :], defaults, strict=True))
+    told = [
+        f"{name}={show(getattr(value, name))}"
+        for name in fields
+        if getattr(value, name) not in ("", ()) and getattr(value, name) != usual.get(name, ...)
+    ]
     return " ".join([type(value).__name__, *told])
 
 
@@ -134,7 +174,41 @@ class Stage:
             config,
             random.Random(1),
             dict(rates),
+            lambda _kernel, _params: lambda n: b"\1",
         )
+
+    def do_tracker(self, name: str, voters: str) -> None:
+        names = [NodeId(voter) for voter in voters.split(",")]
+        ends = dict(zip(names, self._ends(voters), strict=True))
+        self.disks[name] = Saved(snapshot=founded(Configuration(tuple(names))))
+        config = TrackerConfig(raft=RAFT)
+        self.makers[name] = lambda incarnation: Tracker(
+            NodeId(name),
+            incarnation,
+            f"inproc://{name}",
+            "main",
+            ends,
+            self.disks[name],
+            config,
+            random.Random(f"{name}:{incarnation}"),
+        )
+
+    def do_client(self, name: str, dials: str = "") -> None:
+        self.makers[name] = lambda incarnation: Client(
+            NodeId(name), incarnation, self._ends(dials), ClientConfig(), random.Random(1)
+        )
+
+    def do_submit(self, name: str, job: str, span: str, chunk: str = "0") -> None:
+        start, stop = map(int, span.split(":"))
+        spec = Submit(
+            job, "", "", "sha256", b"", ((start, stop - start),), StopRule.ALL, 0, chunk_count=int(chunk)
+        )
+        self.nodes[name].patron.once(self.now, pack(spec))  # type: ignore[attr-defined]
+        self._ticks(self.now)
+
+    def do_kill(self, name: str) -> None:
+        del self.nodes[name]
+        self.runs = {key: search for key, search in self.runs.items() if key[0] != name}
 
     def do_submitter(
         self,

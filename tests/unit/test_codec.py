@@ -142,7 +142,7 @@ def test_fields_outside_their_bounds_are_malformed(frame: bytes) -> None:
 
 
 def test_frames_surplus_fields_are_ignored() -> None:
-    assert decode(frame_of(m.TaskAck, "j", 1, "surplus")) == m.TaskAck("j", 1)
+    assert decode(frame_of(m.TaskAck, "j", 1, True, "surplus")) == m.TaskAck("j", 1)
 
 
 def test_frames_an_infinite_rate_is_malformed() -> None:

@@ -163,3 +163,118 @@ def test_stop_says_goodbye_to_all_and_calls_nobody() -> None:
     core.on_hello(0, A, hello())
     assert core.on_stop(1) == [Send(A, Goodbye("stopped"))]
     assert core.linked == [] and core.deadline() == NEVER
+
+
+# -- trackers and clusters
+
+
+def tracker(*endpoints: Endpoint, cluster: str = "main") -> Neighbours:
+    config = NeighboursConfig()
+    core = Neighbours(NodeId("me"), 1, "l", "p", endpoints, config, random.Random(1), cluster=cluster)
+    core.on_start(0)
+    return core
+
+
+def in_cluster(cluster: str, at: str = AT) -> Welcome:
+    return Welcome("a", 1, at, "", "", (), cluster)
+
+
+def test_hello_names_the_cluster_of_a_tracker_and_welcome_too() -> None:
+    core = tracker()
+    (send, _) = core.on_hello(0, A, Hello("a", 1, AT, "", ""))
+    assert isinstance(send, Send) and isinstance(send.message, Welcome) and send.message.cluster == "main"
+    (send,) = core.call(0, Endpoint("tcp://127.0.0.1:9"))
+    assert isinstance(send, Send) and isinstance(send.message, Hello) and send.message.cluster == "main"
+
+
+def test_hello_of_a_tracker_of_another_cluster_is_refused_and_both_are_named() -> None:
+    core = tracker()
+    (send,) = core.on_hello(0, A, Hello("a", 1, AT, "", "", "other"))
+    assert isinstance(send, Send) and isinstance(send.message, Refused)
+    assert send.message.code == ErrorCode.WRONG_CLUSTER
+    assert "'other'" in send.message.detail and "'main'" in send.message.detail
+    assert core.linked == []
+
+
+@pytest.mark.parametrize(("mine", "theirs"), [("main", "main"), ("main", ""), ("", "main"), ("", "")])
+def test_hello_of_the_same_cluster_or_of_who_is_in_none_is_welcome(mine: str, theirs: str) -> None:
+    core = tracker(cluster=mine)
+    assert refusals(core.on_hello(0, A, Hello("a", 1, AT, "", "", theirs))) == []
+    assert core.cluster_of(A) == theirs
+
+
+def test_welcome_of_a_tracker_of_another_cluster_makes_no_link_and_is_told() -> None:
+    core = tracker(AT)
+    (effect,) = core.on_welcome(0, A, in_cluster("other"))
+    assert isinstance(effect, Emit) and isinstance(effect.event, NeighbourRefused)
+    assert effect.event.code == ErrorCode.WRONG_CLUSTER and core.linked == []
+
+
+def test_cluster_of_who_is_no_neighbour_is_none() -> None:
+    assert neighbours().cluster_of(A) == ""
+
+
+def test_links_with_a_tracker_are_kept_alive_though_nobody_has_anything_to_say() -> None:
+    core, listener = neighbours(AT), tracker()
+    now, hellos = 0, 0
+    core.on_welcome(0, A, in_cluster("main"))
+    listener.on_hello(0, NodeId("me"), Hello("me", 1, AT, "", ""))
+    while now < 60 * SECOND:
+        now = min(core.deadline(), listener.deadline())
+        for effect in core.on_tick(now):
+            assert isinstance(effect, Send) and isinstance(effect.message, Hello)
+            hellos += 1
+            listener.on_hello(now, NodeId("me"), effect.message)
+            core.on_welcome(now, A, in_cluster("main"))
+        assert listener.on_tick(now) == []
+    assert core.linked == [A] and hellos <= 60
+
+
+def test_links_with_others_are_not_kept_alive_by_hellos() -> None:
+    core = neighbours(AT)
+    core.on_welcome(0, A, welcome())
+    assert core.on_tick(3 * SECOND) == []
+
+
+# -- calling whom one hears of
+
+
+def test_call_keeps_a_link_with_whoever_listens_there_for_ever() -> None:
+    core = neighbours()
+    (send,) = core.call(0, AT)
+    assert isinstance(send, Send) and send.to == AT
+    said = 0
+    while core.deadline() < 600 * SECOND:
+        said += len(core.on_tick(core.deadline()))
+    assert said > 100
+
+
+def test_call_of_who_is_called_or_linked_already_is_nothing_new() -> None:
+    core = neighbours(AT)
+    assert core.call(0, AT) == []
+    core.on_hello(0, NodeId("b"), hello("b", "tcp://127.0.0.1:9"))
+    assert core.call(0, Endpoint("tcp://127.0.0.1:9")) == []
+
+
+def test_call_of_who_was_only_sought_is_not_given_up_any_more() -> None:
+    core = neighbours()
+    core.seek(0, AT)
+    core.call(0, AT)
+    while core.deadline() < 60 * SECOND:
+        core.on_tick(core.deadline())
+    assert core.on_welcome(60 * SECOND, A, welcome()) != []
+
+
+def test_seek_gives_up_who_never_answers() -> None:
+    core = neighbours()
+    assert len(core.seek(0, AT)) == 1
+    while core.deadline() < 60 * SECOND:
+        core.on_tick(core.deadline())
+    assert core.on_welcome(60 * SECOND, A, welcome()) == []
+
+
+def test_seek_is_bounded_and_dials_endpoints_only() -> None:
+    core = neighbours()
+    said = [core.seek(0, Endpoint(f"tcp://127.0.0.1:{n + 1}")) for n in range(LINKS_MAX + 3)]
+    assert [len(effects) for effects in said] == [1] * LINKS_MAX + [0] * 3
+    assert neighbours().seek(0, Endpoint("no endpoint")) == []

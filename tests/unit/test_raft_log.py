@@ -1,25 +1,25 @@
 """Replicating and committing, one test per rule; sections and figures are of Ongaro's thesis."""
 
 import pytest
+from msgspec.structs import replace
 
 from tests.unit.test_raft_cluster import Cluster, emitted, entries, in_order, logged, persisted, sent
 from zlb.core.config import RaftConfig
 from zlb.core.events import CommandApplied
 from zlb.core.limits import APPENDS_IN_FLIGHT_MAX, SECOND
-from zlb.core.replica import Append, EntryKind, Saved, Vote
+from zlb.core.replica import Append, Entry, EntryKind, Saved, Vote
 from zlb.protocols.raft.machine import Role
 from zlb.wire.replication import (
     AppendEntries,
     AppendEntriesReply,
     RequestVote,
     RequestVoteReply,
-    WireEntry,
 )
 
 
-def wired(*terms: int, first: int = 1) -> tuple[WireEntry, ...]:
+def wired(*terms: int, first: int = 1) -> tuple[Entry, ...]:
     """What `entries(*terms)` are on the wire, from index `first` on."""
-    return tuple((e.term, int(e.kind), e.time_ns, e.data) for e in entries(*terms)[first - 1 :])
+    return entries(*terms)[first - 1 :]
 
 
 def answer(cluster: Cluster, name: str, append: AppendEntries) -> AppendEntriesReply:
@@ -243,7 +243,7 @@ def test_6_4_every_leader_begins_with_a_no_op_that_commits_what_was_before() -> 
 
 def test_log_time_never_goes_back_though_clocks_do() -> None:
     saved = {name: logged(1, 1) for name in "ab"}
-    late = saved["a"].entries[1]._replace(time_ns=50 * SECOND)
+    late = replace(saved["a"].entries[1], time_ns=50 * SECOND)
     saved = {name: kept._replace(entries=(kept.entries[0], late)) for name, kept in saved.items()}
     cluster = Cluster("ab", saved)
     cluster.elect("a")

@@ -10,9 +10,11 @@ from zlb.core.ids import NodeId
 from zlb.core.limits import ENDED_JOBS_MAX
 from zlb.core.timers import NEVER
 from zlb.core.work import StopRule
-from zlb.protocols import registry as r
+from zlb.protocols import commands as r
+from zlb.protocols import registry as module
+from zlb.protocols.commands import Denied, Status
 from zlb.protocols.heartbeats import Heartbeats
-from zlb.protocols.registry import Denied, Registry, Status
+from zlb.protocols.registry import Registry, left
 
 
 def submit(job: str = "j-1", key: str = "", **changes: Any) -> r.Submit:
@@ -36,16 +38,16 @@ def told(registry: Registry, command: r.Command, time_ns: int = 5) -> Any:
 def registry() -> Registry:
     """Two peers, one job, coordinated by the first in epoch 1."""
     made = Registry()
-    told(made, r.Join("p-1", "tcp://127.0.0.1:7001", 2), 1)
-    told(made, r.Join("p-2", "", 4), 2)
+    told(made, r.Join("p-1", "tcp://127.0.0.1:7001", 2, 1), 1)
+    told(made, r.Join("p-2", "", 4, 1), 2)
     told(made, submit(), 3)
-    assert told(made, r.Assign("j-1", "p-1"), 4) == 1
+    assert told(made, r.Assign("j-1", "p-1", 1), 4) == 1
     return made
 
 
 def test_peers_join_once_and_leave(registry: Registry) -> None:
-    assert told(registry, r.Join("p-1", "tcp://127.0.0.1:9", 8), 50) == 1  # when it joined first
-    assert registry.peers[NodeId("p-1")] == ("tcp://127.0.0.1:9", 8, 1)
+    assert told(registry, r.Join("p-1", "tcp://127.0.0.1:9", 8, 1), 50) == 1  # when it joined first
+    assert registry.peers[NodeId("p-1")] == ("tcp://127.0.0.1:9", 8, 1, 1)
     assert told(registry, r.Leave(("p-1", "p-9"))) == ["p-1"]
     assert list(registry.peers) == ["p-2"]
 
@@ -53,7 +55,7 @@ def test_peers_join_once_and_leave(registry: Registry) -> None:
 def test_a_job_loses_its_coordinator_with_the_peer_and_keeps_its_epoch(registry: Registry) -> None:
     told(registry, r.Leave(("p-1",)))
     assert (registry.jobs["j-1"].coordinator, registry.jobs["j-1"].epoch) == ("", 1)
-    assert told(registry, r.Assign("j-1", "p-2")) == 2
+    assert told(registry, r.Assign("j-1", "p-2", 2)) == 2
 
 
 def test_a_key_names_the_job_of_its_first_use(registry: Registry) -> None:
@@ -64,20 +66,21 @@ def test_a_key_names_the_job_of_its_first_use(registry: Registry) -> None:
 
 
 def test_checkpoints_unite_and_may_be_repeated(registry: Registry) -> None:
-    first = r.Checkpoint("j-1", 1, ((0, 30), (220, 5)), ((7, b"d"),), 40)
+    first = r.Checkpoint("j-1", 1, ((0, 30), (220, 5)), ((7, b"d"),), 40, 5)
     for _ in range(2):
-        assert told(registry, first) == 35
-    assert told(registry, r.Checkpoint("j-1", 1, ((20, 20),), (), 60)) == 45
+        assert told(registry, first) is None
+    assert told(registry, r.Checkpoint("j-1", 1, ((20, 20),), (), 60, 3)) is None
     entry = registry.jobs["j-1"]
-    assert (entry.done, entry.hits, entry.tested) == ([(0, 40), (220, 5)], {7: b"d"}, 60)
-    assert r.left(entry) == [(40, 100), (200, 220), (225, 250)]
+    assert (entry.done, entry.hits) == ([(0, 40), (220, 5)], {7: b"d"})
+    assert (entry.tested, entry.recomputed) == (60, 5)
+    assert left(entry) == [(40, 100), (200, 220), (225, 250)]
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 3])
 def test_only_the_coordinator_of_the_epoch_has_a_say(registry: Registry, epoch: int) -> None:
-    told(registry, r.Assign("j-1", "p-2"))
+    told(registry, r.Assign("j-1", "p-2", 2))
     before = registry.snapshot()
-    assert told(registry, r.Checkpoint("j-1", epoch, ((0, 1),), (), 1)) is Denied.STALE
+    assert told(registry, r.Checkpoint("j-1", epoch, ((0, 1),), (), 1, 0)) is Denied.STALE
     assert told(registry, r.Finish("j-1", epoch, Status.COMPLETE, "")) is Denied.STALE
     assert registry.snapshot() == before
 
@@ -86,8 +89,8 @@ def test_a_finished_job_stays_as_it_is(registry: Registry) -> None:
     finish = r.Finish("j-1", 1, Status.FOUND, "enough")
     for _ in range(2):
         assert told(registry, finish, 9) is None
-    assert told(registry, r.Checkpoint("j-1", 1, ((0, 1),), (), 1)) is Denied.ENDED
-    assert told(registry, r.Assign("j-1", "p-2")) is Denied.ENDED
+    assert told(registry, r.Checkpoint("j-1", 1, ((0, 1),), (), 1, 0)) is Denied.ENDED
+    assert told(registry, r.Assign("j-1", "p-2", 2)) is Denied.ENDED
     assert told(registry, r.Steer("j-1", Status.CANCELLED)) is Denied.ENDED
     entry = registry.jobs["j-1"]
     assert (entry.status, entry.detail, entry.ended_at) == (Status.FOUND, "enough", 9)
@@ -107,16 +110,16 @@ def test_nobody_but_a_coordinator_says_found(registry: Registry) -> None:
 
 
 def test_jobs_fail_at_their_deadline_in_log_time(registry: Registry) -> None:
-    told(registry, submit("j-2", deadline_ns=100), 6)
-    told(registry, r.Join("p-3", "", 1), 100)
+    told(registry, submit("j-2", within_ns=94), 6)
+    told(registry, r.Join("p-3", "", 1, 1), 100)
     assert registry.jobs["j-2"].open
-    told(registry, r.Join("p-3", "", 1), 101)
+    told(registry, r.Join("p-3", "", 1, 1), 101)
     assert (registry.jobs["j-2"].status, registry.jobs["j-2"].ended_at) == (Status.FAILED, 101)
 
 
 def test_assigning_to_strangers_is_refused(registry: Registry) -> None:
-    assert told(registry, r.Assign("j-1", "p-9")) is Denied.NO_SUCH_PEER
-    assert told(registry, r.Assign("j-9", "p-1")) is Denied.NO_SUCH_JOB
+    assert told(registry, r.Assign("j-1", "p-9", 2)) is Denied.NO_SUCH_PEER
+    assert told(registry, r.Assign("j-9", "p-1", 1)) is Denied.NO_SUCH_JOB
 
 
 def test_the_history_has_an_end() -> None:
@@ -140,12 +143,23 @@ NAMES = st.sampled_from(["p-1", "p-2", "p-3"])
 JOBS = st.sampled_from(["j-1", "j-2", "j-3"])
 SPANS = st.lists(st.tuples(st.integers(0, 99), st.integers(1, 20)), max_size=3).map(tuple)
 COMMANDS = st.one_of(
-    st.builds(r.Join, NAMES, st.just(""), st.integers(0, 4)),
+    st.builds(
+        r.Join, NAMES, st.sampled_from(["", "tcp://127.0.0.1:1"]), st.integers(0, 4), st.integers(0, 2)
+    ),
     st.builds(r.Leave, st.lists(NAMES, max_size=2).map(tuple)),
-    st.builds(submit, JOBS, st.sampled_from(["", "k"]), deadline_ns=st.sampled_from([0, 0, 20])),
+    st.builds(submit, JOBS, st.sampled_from(["", "k"]), within_ns=st.sampled_from([0, 0, 20])),
     st.builds(r.Steer, JOBS, st.sampled_from(Status)),
-    st.builds(r.Assign, JOBS, NAMES),
-    st.builds(r.Checkpoint, JOBS, st.integers(0, 3), SPANS, st.just(((3, b"d"),)), st.integers(0, 99)),
+    st.builds(r.Assign, JOBS, NAMES, st.integers(1, 3)),
+    st.builds(r.Listen, NAMES, st.sampled_from(["", "tcp://127.0.0.1:2"])),
+    st.builds(
+        r.Checkpoint,
+        JOBS,
+        st.integers(0, 3),
+        SPANS,
+        st.just(((3, b"d"),)),
+        st.integers(0, 99),
+        st.integers(0, 9),
+    ),
     st.builds(r.Finish, JOBS, st.integers(0, 3), st.sampled_from(Status), st.just("")),
 )
 
@@ -181,3 +195,111 @@ def test_who_is_silent_for_a_lease_is_gone_and_a_new_leader_grants_one() -> None
     beats.forget(NodeId("b"))
     beats.forget(NodeId("b"))
     assert beats.deadline() == 115
+
+
+# --- epochs, incarnations, trackers, versions ------------------------------------------------------------------------
+
+
+def test_assigning_takes_the_next_epoch_and_no_other(registry: Registry) -> None:
+    for epoch in (0, 1, 3):
+        assert told(registry, r.Assign("j-1", "p-2", epoch)) is Denied.STALE
+    assert told(registry, r.Assign("j-1", "p-2", 2)) == 2
+
+
+def test_a_restarted_peer_coordinates_nothing_any_more_and_one_that_moved_does(registry: Registry) -> None:
+    told(registry, r.Join("p-1", "tcp://127.0.0.1:9", 2, 1))
+    assert registry.jobs["j-1"].coordinator == "p-1"  # type: ignore[index]
+    told(registry, r.Join("p-1", "tcp://127.0.0.1:9", 2, 2))
+    assert (registry.jobs["j-1"].coordinator, registry.jobs["j-1"].epoch) == ("", 1)  # type: ignore[index]
+
+
+def test_a_late_word_of_a_process_that_is_gone_changes_nothing(registry: Registry) -> None:
+    told(registry, r.Join("p-1", "tcp://127.0.0.1:9", 2, 5))
+    before = registry.snapshot()
+    assert told(registry, r.Join("p-1", "tcp://127.0.0.1:1", 9, 4)) == 1
+    assert registry.snapshot() == before
+
+
+def test_a_coordinator_that_left_has_no_say_though_nobody_took_over(registry: Registry) -> None:
+    told(registry, r.Leave(("p-1",)))
+    assert told(registry, r.Checkpoint("j-1", 1, ((0, 1),), (), 1, 0)) is Denied.STALE
+    assert told(registry, r.Finish("j-1", 1, Status.COMPLETE, "")) is Denied.STALE
+
+
+def test_trackers_are_listed_where_they_listened_last_until_they_are_none(registry: Registry) -> None:
+    told(registry, r.Listen("t-1", "tcp://127.0.0.1:1"))
+    told(registry, r.Listen("t-2", "tcp://127.0.0.1:2"))
+    told(registry, r.Listen("t-1", "tcp://127.0.0.1:3"))
+    assert registry.trackers == {"t-2": "tcp://127.0.0.1:2", "t-1": "tcp://127.0.0.1:3"}
+    told(registry, r.Listen("t-2", ""))
+    told(registry, r.Listen("t-9", ""))
+    assert registry.trackers == {"t-1": "tcp://127.0.0.1:3"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        r.Listen("t-1", "tcp://127.0.0.1:1"),
+        r.Leave(("p-1",)),
+        r.Join("p-1", "tcp://127.0.0.1:7001", 2, 2),
+        r.Join("p-1", "tcp://127.0.0.1:9", 2, 1),
+        submit("j-2"),
+        r.Steer("j-1", Status.PAUSED),
+        r.Steer("j-1", Status.CANCELLED),
+        r.Prioritise("j-1", 9),
+        r.Assign("j-1", "p-2", 2),
+        r.Finish("j-1", 1, Status.COMPLETE, ""),
+    ],
+    ids=lambda command: type(command).__name__,
+)
+def test_the_version_grows_with_what_a_roster_tells(registry: Registry, command: r.Command) -> None:
+    before = registry.version
+    told(registry, command)
+    assert registry.version > before
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        r.Checkpoint("j-1", 1, ((0, 9),), (), 9, 0),
+        r.Join("p-3", "", 1, 1),
+        r.Join("p-1", "tcp://127.0.0.1:7001", 8, 1),
+        r.Leave(("p-2",)),
+        r.Assign("j-1", "p-9", 2),
+        r.Steer("j-9", Status.PAUSED),
+    ],
+    ids=lambda command: type(command).__name__,
+)
+def test_the_version_stays_while_a_roster_would_tell_the_same(registry: Registry, command: r.Command) -> None:
+    before = registry.version
+    told(registry, command)
+    assert registry.version == before
+
+
+def test_people_change_the_priority_of_open_jobs_only(registry: Registry) -> None:
+    assert told(registry, r.Prioritise("j-1", 9)) is None and registry.jobs["j-1"].priority == 9  # type: ignore[index]
+    told(registry, r.Steer("j-1", Status.CANCELLED))
+    assert told(registry, r.Prioritise("j-1", 1)) is Denied.ENDED
+    assert told(registry, r.Prioritise("j-9", 1)) is Denied.NO_SUCH_JOB
+    assert told(registry, r.Prioritise("j-1", 10)) is Denied.MALFORMED
+
+
+def test_a_job_has_no_more_hits_than_its_bound(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HITS_PER_JOB_MAX", 2)
+    two = ((1, b"a"), (2, b"b"))
+    assert told(registry, r.Checkpoint("j-1", 1, (), two, 1, 0)) is None
+    assert told(registry, r.Checkpoint("j-1", 1, (), two, 1, 0)) is None  # repeated
+    before = registry.snapshot()
+    assert told(registry, r.Checkpoint("j-1", 1, ((0, 9),), ((3, b"c"),), 9, 0)) is Denied.TOO_MANY_HITS
+    assert registry.snapshot() == before
+
+
+def test_there_are_no_more_open_jobs_than_their_bound(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "OPEN_JOBS_MAX", 2)
+    assert told(registry, submit("j-2", "k")) == "j-2"
+    assert told(registry, submit("j-3")) is Denied.TOO_MANY_JOBS
+    assert told(registry, submit("j-3", "k")) == "j-2"  # it is there already
+    told(registry, r.Steer("j-1", Status.CANCELLED))
+    assert told(registry, submit("j-3")) == "j-3"

@@ -51,7 +51,8 @@ class Options:
 class Puzzle:
     """A kernel and valid parameters for it, on spans it can search."""
 
-    kernel: Kernel
+    kernel: Kernel | None
+    """None: it is not installed here, which only a job that was submitted elsewhere can have."""
     kernel_name: str
     params: dict[str, object]
     ranges: tuple[Span, ...]
@@ -103,6 +104,8 @@ class Asked:
     job: Job
     puzzle: Puzzle
     name: str | None
+    tracked: bool = False
+    """Whether trackers have it: they do not tell which peers work for it, nor which of them found what."""
 
     @property
     def title(self) -> str:
@@ -130,7 +133,7 @@ def understand(options: Options) -> tuple[Puzzle, str | None]:
     try:
         _lengths_fit(options, kernel)
         kernel.validate(params, spans)
-        tests_per_hit = _tests_per_hit(kernel, params)
+        tests_per_hit = mean_tests(kernel, params)
     except KernelError as error:
         raise click.UsageError(str(error)) from None
     warning = "ranges overlap: merged, no integer is searched twice" if overlapped else None
@@ -182,7 +185,7 @@ def _loaded(name: str, options: Options) -> Kernel:
     return kernel
 
 
-def _tests_per_hit(kernel: Kernel, params: dict[str, object]) -> float | None:
+def mean_tests(kernel: Kernel, params: dict[str, object]) -> float | None:
     """What the kernel says, as far as it can be reckoned with."""
     if isinstance(kernel, HashKernel):
         return None if "digest" in params else kernel.tests_per_hit(params)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from zlb import __version__
+from zlb.cli import types
 from zlb.core.errors import ExitCode, ZlbError
 
 CONTEXT_SETTINGS = {
@@ -97,6 +98,28 @@ def common_options(heading: str, quiet: str, verbose: str) -> Callable[[Function
         return option("-q", "--quiet", heading=heading, is_flag=True, help=quiet)(function)
 
     return declare
+
+
+def tracker_option(heading: str, help_text: str, **attrs: Any) -> Callable[[Function], Function]:
+    """`--tracker`, which all commands take that talk to one."""
+    return option(
+        "--tracker",
+        heading=heading,
+        type=types.EndpointType(usual=types.DEFAULT_TRACKER),
+        multiple=True,
+        envvar="ZLB_TRACKERS",
+        show_envvar=True,
+        metavar="ENDPOINT",
+        help=help_text,
+        **attrs,
+    )
+
+
+def asking(heading: str, json_help: str) -> Callable[[Function], Function]:
+    """`--tracker` and `--json` of a command that asks the trackers one thing; one on this machine unless told."""
+    where = tracker_option(heading, "Any of the trackers; repeatable.", default=(types.DEFAULT_TRACKER,))
+    as_json = option("--json", heading=heading, is_flag=True, help=json_help)
+    return lambda function: where(as_json(function))
 
 
 def complain(ctx: click.Context, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 from zlb.core.limits import SECOND
 
@@ -18,7 +19,8 @@ def number(value: float) -> str:
         return f"{int(value)}"
     for size, letter in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= 0.9995 * size:
-            return f"{value / size:.3g} {letter}" if value < 999.5 * size else f"{value / size:.0f} {letter}"
+            whole = 999.5 * size <= value < 1e6 * size
+            return f"{value / size:.0f} {letter}" if whole else f"{value / size:.3g} {letter}"
     return f"{value:.3g}"
 
 
@@ -38,6 +40,7 @@ def seconds(value: float) -> str:
         return f"{value:.2f} s"
     if value < 2 * _MINUTE:
         return f"{value:.0f} s"
+    value = round(value)  # or 239.6 would be 3 min 60 s
     if value < _HOUR:
         return f"{value // _MINUTE:.0f} min {value % _MINUTE:02.0f} s"
     if value < _DAY:
@@ -64,6 +67,21 @@ def percent(fraction: float) -> str:
 def count(n: int, noun: str) -> str:
     """`1 hit`, `2 hits`."""
     return f"{number(n)} {noun}{'' if n == 1 else 's'}"
+
+
+def text(words: str) -> str:
+    """What somebody else wrote, with nothing in it that a terminal would obey."""
+    return words if words.isprintable() else ascii(words)[1:-1]
+
+
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lines in columns, the last of which is as wide as it likes."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    widths[-1] = 0
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in (head, *rows)
+    ]
 
 
 class Speed:

@@ -66,7 +66,7 @@ class LiveScreen(Screen):
         if self._live is None:
             self._live = _new_live()
             self._live.start()
-        self._live.update(_drawing(self._asked, progress, per_s, rows), refresh=True)
+        self._live.update(_drawing(self._asked, progress, per_s, rows, self.standing), refresh=True)
 
     def close(self) -> None:
         """Take the display away."""
@@ -107,7 +107,9 @@ def _new_live() -> Live:
     )
 
 
-def _drawing(asked: Asked, progress: JobProgress, per_s: float, rows: list[Row]) -> RenderableType:
+def _drawing(
+    asked: Asked, progress: JobProgress, per_s: float, rows: list[Row], standing: str
+) -> RenderableType:
     """Nothing wraps, however narrow the terminal; names are text, whatever brackets they have."""
     from rich.console import Group
     from rich.progress_bar import ProgressBar
@@ -126,7 +128,7 @@ def _drawing(asked: Asked, progress: JobProgress, per_s: float, rows: list[Row])
         facts.append(f"about {human.seconds(left)} left")
     lines: list[RenderableType] = [head, text(", ".join(facts))]
     if not rows:
-        return Group(*lines, text("waiting for workers"))
+        return Group(*lines, text(standing))
     workers = Table.grid(padding=(0, 2))
     for row in rows[:WORKERS_SHOWN_MAX]:
         workers.add_row(*map(text, row))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import click
 
 from zlb.cli import command as shared
+from zlb.cli.jobs import ALL as JOBS
 from zlb.cli.peer import peer
 from zlb.cli.submit import submit
+from zlb.cli.tracker import tracker
 
 
 @click.group("zlb", context_settings=shared.CONTEXT_SETTINGS)
 @shared.version_option("zlb")
 def zlb() -> None:
-    """A volunteer compute grid: start peers, submit searches to them."""
+    """A volunteer compute grid: start peers and trackers, submit searches to them, come back to jobs."""
 
 
 @zlb.command("kernels", cls=shared.Command)
@@ -25,8 +27,8 @@ def kernels() -> None:
         click.echo(name)
 
 
-zlb.add_command(submit)
-zlb.add_command(peer)
+for each in (submit, peer, tracker, *JOBS):
+    zlb.add_command(each)
 
 
 def main() -> None:

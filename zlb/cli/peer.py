@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from zlb.cli import command as shared
 from zlb.cli import human, types
 from zlb.cli.command import option
-from zlb.core.events import Event, NeighbourLost, NeighbourRefused, NeighbourUp, Notice
-
-if TYPE_CHECKING:
-    from zlb.cli.run import Listening
+from zlb.cli.journal import Journal
+from zlb.core.events import Event
 
 WHERE, LENT, OUTPUT = "Where", "What is lent", "Output"
 
@@ -24,6 +20,7 @@ EPILOG = """\b
 Examples:
   zlb-peer
   zlb-peer --listen tcp://127.0.0.1:7002 --peer tcp://127.0.0.1:7001 --slots 2
+  zlb-peer --tracker tcp://127.0.0.1:7101 --tracker tcp://127.0.0.1:7102
 
 Ctrl-C or SIGTERM hands back what is half done and says goodbye.
 """
@@ -56,6 +53,7 @@ Ctrl-C or SIGTERM hands back what is half done and says goodbye.
     metavar="ENDPOINT",
     help="A neighbour to dial; repeatable.",
 )
+@shared.tracker_option(WHERE, "A tracker to enrol with; repeatable: any of them will do.")
 @option(
     "--insecure",
     heading=WHERE,
@@ -94,27 +92,27 @@ def peer(**given: Any) -> None:
     """
     from zlb.cli import run
 
-    journal = Journal(given["json"], given["quiet"], given["verbose"])
+    journal = PeerJournal(given["json"], given["quiet"], given["verbose"])
     with shared.kernel_notes(partial(click.echo, err=True), given["quiet"] or given["json"]):
         run.serve(
-            given["listen"],
-            given["publish"],
-            tuple(dict.fromkeys(given["peer"])),
-            given["slots"] or None,
-            given["state_dir"] or run.default_state_dir(),
-            given["insecure"],
+            run.Serving(
+                listen=given["listen"],
+                publish=given["publish"],
+                peers=tuple(dict.fromkeys(given["peer"])),
+                trackers=tuple(dict.fromkeys(given["tracker"])),
+                slots=given["slots"] or None,
+                state_dir=given["state_dir"] or run.default_state_dir(),
+                insecure=given["insecure"],
+            ),
             journal.on_event,
         )
     journal.bye()
 
 
-class Journal:
-    """A peer's life on stdout, line by line."""
+class PeerJournal(Journal):
+    """A peer's life."""
 
-    def __init__(self, as_json: bool, quiet: bool, verbose: bool) -> None:
-        self._json, self._quiet, self._verbose = as_json, quiet, verbose
-
-    def on_event(self, event: Event | Listening) -> None:
+    def on_event(self, event: Event | Any) -> None:
         """Write what people or programs may want to know."""
         from zlb.cli.run import Listening
 
@@ -122,29 +120,9 @@ class Journal:
             case Listening():
                 slots = human.count(event.slots, "slot")
                 line = f"{event.node} listening on {event.endpoint}, {slots}"
-                self._write("listening", line, node=event.node, endpoint=event.endpoint, slots=event.slots)
-            case NeighbourUp(node):
-                self._write("joined", f"{node} joined", node=node)
-            case NeighbourLost(node, reason):
-                self._write("left", f"{node} left: {reason}", node=node, reason=reason)
-            case NeighbourRefused(where, code, detail):
-                line = f"{where} refused: {detail}"
-                self._write("refused", line, where=where, code=int(code), detail=detail)
-            case Notice(text):
-                self._write("notice", text, text=text)
-
-    def bye(self) -> None:
-        """The last line."""
-        self._write("stopped", "bye")
-
-    def _write(self, event: str, line: str, **fields: int | str) -> None:
-        if self._quiet:
-            return
-        if self._json:
-            line = json.dumps({"event": event, **fields}, separators=(",", ":"))
-        elif self._verbose:
-            line = f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {line}"
-        click.echo(line)
+                self.write("listening", line, node=event.node, endpoint=event.endpoint, slots=event.slots)
+            case _:
+                super().on_event(event)
 
 
 def main() -> None:

@@ -16,11 +16,13 @@ SUM_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the job would run: these `peers`, or `slots` threads here, each testing `slot_per_s` if that is known."""
+    """Where the job would run: on peers of these `trackers`, on these `peers`, or on `slots` threads here, each testing
+    `slot_per_s` if that is known."""
 
     peers: tuple[str, ...]
     slots: int
     slot_per_s: float | None
+    trackers: tuple[str, ...] = ()
 
     @property
     def per_s(self) -> float | None:
@@ -68,8 +70,8 @@ def plan_lines(asked: Asked, place: Place) -> list[str]:
     rows = [
         ("range", " and ".join(f"[{start}, {stop})" for start, stop in puzzle.ranges)),
         ("size", _size(puzzle)),
-        *_kernel(puzzle),
-        ("stop", _stop(asked)),
+        *kernel_rows(puzzle),
+        ("stop", stop_words(asked)),
         *_hits(asked),
         ("grid", _grid(place)),
         ("time", _time(seconds_needed(asked, place.per_s), place)),
@@ -96,6 +98,7 @@ def plan_json(asked: Asked, place: Place) -> str:
         "chance_of_none": None if tries is None else chance_of_none(puzzle.size, tries),
         "chance": None if tries is None else chance(puzzle.size, tries, wanted),
         "peers": list(place.peers),
+        "trackers": list(place.trackers),
         "slots": place.slots,
         "hashrate": place.per_s,
         "eta_s": needed[1] if needed else None,
@@ -115,8 +118,10 @@ def _size(puzzle: Puzzle) -> str:
     return f"{size}: {puzzle.size // puzzle.rolled} nonces in {human.count(puzzle.rolled, 'version')}"
 
 
-def _kernel(puzzle: Puzzle) -> list[tuple[str, str]]:
+def kernel_rows(puzzle: Puzzle) -> list[tuple[str, str]]:
     """What wins; of a kernel that is none of ours only its parameters are known, and what it expects."""
+    if puzzle.kernel is None:
+        return [("kernel", f"{puzzle.kernel_name}, which is not known here")]
     if puzzle.hashes:
         match = "" if puzzle.match is None else f", match {puzzle.match}"
         how = f"{puzzle.kernel_name}, encoding {puzzle.encoding}{match}"
@@ -153,7 +158,8 @@ def _hits(asked: Asked) -> list[tuple[str, str]]:
     ]
 
 
-def _stop(asked: Asked) -> str:
+def stop_words(asked: Asked) -> str:
+    """When the job ends, besides the end of its range."""
     wanted = asked.job.hits_wanted
     return {
         "first": "at the first hit",
@@ -170,18 +176,22 @@ def _chances(size: int, tests_per_hit: float, wanted: int) -> str:
 
 
 def _grid(place: Place) -> str:
-    return (
-        f"peers {' '.join(place.peers)}"
-        if place.peers
-        else f"this process, {human.count(place.slots, 'thread')}"
-    )
+    if place.trackers:
+        return f"trackers {' '.join(place.trackers)}"
+    if place.peers:
+        return f"peers {' '.join(place.peers)}"
+    return f"this process, {human.count(place.slots, 'thread')}"
 
 
 def _time(needed: tuple[float, float] | None, place: Place) -> str:
     if needed is None or place.per_s is None:
         return "unknown: this machine has not run the kernel yet"
     whole, mean = needed
-    where = "this machine's speed; the peers' is not known" if place.peers else "measured here before"
+    where = (
+        "this machine's speed; the peers' is not known"
+        if place.peers or place.trackers
+        else "measured here before"
+    )
     speed = f"{human.rate(place.per_s)} ({where})"
     return f"about {human.seconds(mean)}, the whole range {human.seconds(whole)}, at {speed}"
 

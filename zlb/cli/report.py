@@ -110,7 +110,8 @@ class JsonResults(Results):
             found = solved(puzzle.header, event.n)
             fields |= {"nonce": str(found.nonce), "version": f"{found.version:08x}"}
             fields["header"] = found.header.hex()
-        self._write("hit", fields | {"digest": event.digest.hex(), "bits": bits, "peer": event.worker})
+        fields |= {"digest": event.digest.hex(), "bits": bits}
+        self._write("hit", fields | ({"peer": event.worker} if event.worker else {}))
 
     def progress(self, event: JobProgress) -> None:
         """See docs/cli.md; once a second, if wanted at all."""
@@ -123,7 +124,7 @@ class JsonResults(Results):
             "hits": str(event.hits),
         }
         fields |= {"elapsed_s": _seconds(event.elapsed_ns), "hashrate": _per_s(event.done, event.elapsed_ns)}
-        self._write("progress", {**fields, "peers": len(event.workers)})
+        self._write("progress", fields | ({} if self.asked.tracked else {"peers": len(event.workers)}))
 
     def ended(self, event: JobEnded) -> None:
         """See docs/cli.md."""
@@ -156,11 +157,11 @@ class Report:
         """Say what is to be said about it."""
         match event:
             case HitFound():
-                self._accept()
+                self.accept(len(self._neighbours))
                 self._results.hit(event)
             case JobProgress():
-                if self._neighbours:
-                    self._accept()
+                if self._neighbours or self._accepted:
+                    self.accept(len(self._neighbours))
                     self._results.progress(event)
                 self._screen.update(event)
             case NeighbourUp(node):
@@ -179,10 +180,16 @@ class Report:
             case JobEnded():
                 self._screen.close()
 
+    def accept(self, peers: int) -> None:
+        """So many peers know of it; of a job at trackers, may come to do so. Said once."""
+        if not self._accepted:
+            self._accepted = True
+            self._results.accepted(peers)
+
     def end(self, ended: JobEnded) -> None:
         """The summary, after everything else."""
         self._screen.close()
-        self._accept()
+        self.accept(len(self._neighbours))
         self._results.ended(ended)
         if not self._quiet:
             for line in summary(self._asked, ended):
@@ -191,12 +198,7 @@ class Report:
     def _accept_if_all_answered(self) -> None:
         """Peers answer within milliseconds of each other; whoever does not is not waited for, see `JobProgress`."""
         if self._neighbours and len(self._neighbours) + len(self.refusals) >= self._dialled:
-            self._accept()
-
-    def _accept(self) -> None:
-        if not self._accepted:
-            self._accepted = True
-            self._results.accepted(len(self._neighbours))
+            self.accept(len(self._neighbours))
 
     def _murmur(self, line: str) -> None:
         if self._verbose:
@@ -209,11 +211,12 @@ def summary(asked: Asked, ended: JobEnded) -> list[str]:
     good = status in ("found", "complete")
     why = f" ({ended.detail})" if ended.detail and status != "timeout" else ""
     workers = sum(worker.tested > 0 for worker in ended.workers)
+    by_whom = "" if asked.tracked else f"{human.count(workers, 'peer')}, "
     elapsed_s = ended.elapsed_ns / SECOND
     lines = [
         f"{asked.title}: {click.style(status, fg='green' if good else 'yellow')}{why}, "
         f"{human.count(ended.hits, 'hit')}; {human.number(ended.tested)} integers in {human.seconds(elapsed_s)}, "
-        f"{human.rate(_per_s(ended.tested, ended.elapsed_ns))}, {human.count(workers, 'peer')}, "
+        f"{human.rate(_per_s(ended.tested, ended.elapsed_ns))}, {by_whom}"
         f"{human.share(ended.done, asked.puzzle.size)} of the range"
     ]
     if ended.recomputed:

@@ -17,12 +17,21 @@ from typing import NamedTuple
 import zmq
 
 from zlb.core import endpoints
-from zlb.core.config import CoordinatorConfig, PeerConfig, SubmitterConfig, WorkerConfig
-from zlb.core.errors import ErrorCode, ExitCode, ZlbError
+from zlb.core.config import (
+    CoordinatorConfig,
+    PeerConfig,
+    RaftConfig,
+    SubmitterConfig,
+    TrackerConfig,
+    WorkerConfig,
+)
+from zlb.core.errors import ErrorCode, ExitCode, RemoteProtocolError, ZlbError
 from zlb.core.events import Event, JobEnded, NeighbourRefused, Notice
 from zlb.core.ids import Endpoint, NodeId
+from zlb.core.replica import Configuration, Saved
 from zlb.core.work import Job
 from zlb.drivers.bus import Bus
+from zlb.drivers.names import resolved
 from zlb.drivers.reactor import Reactor, ReactorThread
 from zlb.drivers.state import State, default_state_dir
 from zlb.nodes.peer import Peer
@@ -65,6 +74,30 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@dataclass(frozen=True, slots=True)
+class Tracking:
+    """A tracker to be started. `founders` is empty for one that joins a cluster."""
+
+    me: NodeId
+    cluster: str
+    founders: Configuration
+    endpoints: dict[NodeId, Endpoint]
+    data: Path
+    adopt: bool
+    listen: Endpoint
+    insecure: bool
+    election_ns: int
+
+
+class TrackerUp(NamedTuple):
+    """A tracker is up: the first thing `track` tells. `founders`: how many trackers the cluster began with, if new."""
+
+    node: NodeId
+    endpoint: Endpoint
+    cluster: str
+    founders: int
+
+
 def remembered_rate(state_dir: Path, kernel: str) -> float | None:
     """Integers a second and slot that this machine once measured for `kernel`; None if it never did."""
     return State(state_dir).rates().get(kernel)
@@ -87,32 +120,85 @@ def submit(
     return ended
 
 
-def serve(
-    listen: Endpoint,
-    publish: Endpoint | None,
-    peers: tuple[Endpoint, ...],
-    slots: int | None,
-    state_dir: Path,
-    insecure: bool,
-    on_event: Callable[[Event | Listening], None],
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A peer to be started. `slots`: None is one per core."""
+
+    listen: Endpoint
+    publish: Endpoint | None
+    peers: tuple[Endpoint, ...]
+    trackers: tuple[Endpoint, ...]
+    slots: int | None
+    state_dir: Path
+    insecure: bool
+
+
+def serve(serving: Serving, on_event: Callable[[Event | Listening], None]) -> None:
     """Be a peer until SIGINT or SIGTERM; a second one raises `KeyboardInterrupt`.
 
     Raises `ZlbError`: BIND when an endpoint is taken, USAGE when it may not be bound.
     """
-    state = State(state_dir)
+    state = State(serving.state_dir, serving.trackers)
     me = state.identity()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-    bus = Bus(me, context, listen, publish or _publish_beside(listen), insecure)
+    publish = serving.publish or _publish_beside(serving.listen)
+    bus = Bus(me, context, serving.listen, publish, serving.insecure)
     assert bus.listen is not None and bus.publish_endpoint is not None
-    slots = slots or cores()
-    reactor = _peer_reactor(me, bus, peers, PeerConfig(worker=WorkerConfig(slots=slots)), state, on_event)
+    slots = serving.slots or cores()
+    endpoints = serving.peers
+    if serving.trackers:  # and, should none of them answer, those they told of
+        endpoints += (*resolved(serving.trackers), *sum(state.contacts(), ()))
+    endpoints = tuple(dict.fromkeys(one for one in endpoints if one != bus.listen))
+    config = PeerConfig(worker=WorkerConfig(slots=slots), expects_tracker=bool(serving.trackers))
+    reactor = _peer_reactor(me, bus, endpoints, config, state, on_event)
     on_event(Listening(me, bus.listen, bus.publish_endpoint, slots))
-    with _signals(reactor):
+    with signals(reactor.stop):
         reactor.run()
     refused = {code.name: bus.counts[code.name] for code in ErrorCode if bus.counts[code.name]}
     if refused:
         on_event(Notice(f"refused from others: {refused}"))
+
+
+def track(tracking: Tracking, on_event: Callable[[Event | TrackerUp], None]) -> None:
+    """Be a tracker until SIGINT or SIGTERM, or until removed from the cluster.
+
+    Raises `ZlbError`: BIND and USAGE as `serve` does, or if the directory is another's; FAILED if it is damaged, or
+    a save fails.
+    """
+    from zlb.drivers.store import Store
+    from zlb.nodes.tracker import Tracker, founded
+
+    bus = Bus(tracking.me, zmq.Context.instance(), tracking.listen, None, tracking.insecure)
+    assert bus.listen is not None
+    store = Store(tracking.data, tracking.cluster, tracking.me, adopt=tracking.adopt)
+    saved = store.load()
+    is_new = saved == Saved()
+    if is_new and tracking.founders.voters:
+        store.save([founded(tracking.founders)])
+        saved = store.load()
+    elif is_new and not tracking.endpoints:
+        raise ZlbError("a new tracker needs --cluster, or --bootstrap to be one alone", ExitCode.USAGE)
+    raft = RaftConfig(
+        election_ns_min=tracking.election_ns,
+        heartbeat_ns=min(RaftConfig().heartbeat_ns, tracking.election_ns // 5),
+    )
+    node = Tracker(
+        tracking.me,
+        time.time_ns(),
+        bus.listen,
+        tracking.cluster,
+        tracking.endpoints,
+        saved,
+        TrackerConfig(raft=raft),
+        random.Random(),
+    )
+    reactor = Reactor(node, bus, on_event, save=store.save)  # type: ignore[arg-type]
+    on_event(TrackerUp(tracking.me, bus.listen, tracking.cluster, len(tracking.founders.voters) * is_new))
+    try:
+        with signals(reactor.stop):
+            reactor.run()
+    finally:
+        store.close()
 
 
 def _coordinate(
@@ -145,7 +231,7 @@ def _coordinate(
         on_event(event)
 
     reactor = Reactor(node, bus, watch)
-    with _signals(reactor):
+    with signals(reactor.stop):
         reactor.run()
     if not ended:
         raise ZlbError("the job did not end in time to say how", ExitCode.FAILED)
@@ -169,7 +255,7 @@ def _embedded_peer(context: zmq.Context[zmq.Socket[bytes]], grid: Grid) -> tuple
 def _peer_reactor(
     me: NodeId,
     bus: Bus,
-    peers: tuple[Endpoint, ...],
+    endpoints: tuple[Endpoint, ...],
     config: PeerConfig,
     state: State,
     on_event: Callable[[Event], None],
@@ -183,10 +269,31 @@ def _peer_reactor(
         raise ZlbError(str(error), ExitCode.USAGE) from None
     assert bus.listen is not None and bus.publish_endpoint is not None
     node = Peer(
-        me, time.time_ns(), bus.listen, bus.publish_endpoint, peers, config, random.Random(), state.rates()
+        me,
+        time.time_ns(),
+        bus.listen,
+        bus.publish_endpoint,
+        endpoints,
+        config,
+        random.Random(),
+        state.rates(),
+        checker,
     )
     workers = Workers(config.worker.slots, state.kernel_dir)
     return Reactor(node, bus, on_event, workers, state.save)
+
+
+def checker(kernel: str, params: bytes) -> Check | str:
+    """How hits of that kernel are checked, or why they cannot be: a `Checker`."""
+    from zlb.kernels import KernelError, load_kernel
+    from zlb.wire import values
+
+    try:
+        return load_kernel(kernel).checker(values.unpack(params))
+    except (KernelError, RemoteProtocolError) as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001 - a kernel is anybody's code; its failure is the job's, not the peer's
+        return f"kernel {kernel} failed: {type(error).__name__}: {error}"
 
 
 def _publish_beside(listen: Endpoint) -> Endpoint:
@@ -207,8 +314,8 @@ def _advertise_at(me: NodeId, peers: tuple[Endpoint, ...]) -> Endpoint | None:
 
 
 @contextmanager
-def _signals(reactor: Reactor) -> Iterator[None]:
-    """The first SIGINT or SIGTERM stops the reactor's node, the second raises `KeyboardInterrupt`."""
+def signals(on_first: Callable[[], None]) -> Iterator[None]:
+    """Meanwhile the first SIGINT or SIGTERM calls `on_first`, the second raises `KeyboardInterrupt`."""
     received = 0
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -216,7 +323,7 @@ def _signals(reactor: Reactor) -> Iterator[None]:
         received += 1
         if received > 1:
             raise KeyboardInterrupt
-        reactor.stop()
+        on_first()
 
     former = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -23,6 +23,8 @@ class Screen:
 
     def __init__(self, on_closed: Callable[[], None]) -> None:
         self.failure: OSError | None = None
+        self.standing = "waiting for workers"
+        """What is said of a job nobody works for, as far as is known."""
         self._on_closed = on_closed
 
     def write(self, line: str) -> None:
@@ -69,19 +71,20 @@ class PlainScreen(Screen):
         per_s = self._speed.after(progress.elapsed_ns, progress.done)
         if progress.elapsed_ns >= self._next_ns:
             self._next_ns = progress.elapsed_ns + PLAIN_EVERY_NS
-            self.say(progress_line(self._asked, progress, per_s))
+            self.say(progress_line(self._asked, progress, per_s, self.standing))
 
 
-def progress_line(asked: Asked, progress: JobProgress, per_s: float) -> str:
+def progress_line(asked: Asked, progress: JobProgress, per_s: float, standing: str) -> str:
     """One line: share, counts, speed, time left."""
     left = asked.seconds_left(progress, per_s)
+    workers = [] if asked.tracked else [human.count(len(progress.workers), "worker")]
     parts = [
         human.share(progress.done, progress.size),
         f"{human.number(progress.done)} of {human.number(progress.size)}",
         human.count(progress.hits, "hit"),
         human.rate(per_s),
-        human.count(len(progress.workers), "worker"),
-        f"about {human.seconds(left)} left" if left is not None else "waiting for workers",
+        *workers,
+        f"about {human.seconds(left)} left" if left is not None else standing,
     ]
     return f"{asked.title}: {', '.join(parts)}"
 

@@ -17,6 +17,7 @@ from zlb.cli.command import option
 from zlb.cli.params import ParamType
 from zlb.core.errors import ZlbError
 from zlb.core.ids import Endpoint
+from zlb.core.limits import INTEGERS_MAX, PRIORITY_DEFAULT, TEXT_BYTES_MAX
 from zlb.core.work import StopRule
 
 SEARCH, STOP, RUN, WHERE, OUTPUT = "What to search", "When to stop", "How to run", "Where", "Output"
@@ -27,12 +28,13 @@ Examples:
   zlb-submit -r :4Gi -d 24 --lowest --prefix 'hello '
   zlb-submit --digest 7902699be42c8a8e46fbbb4501726517e86b22c56a189f7625a6da49081b2451
   zlb-submit -d 28 --all --json --peer tcp://127.0.0.1:7001 --peer tcp://127.0.0.1:7002
+  zlb-submit -d 36 --tracker tcp://127.0.0.1:7101 --detach
   printf %s 828028 | sha256sum             checks a hit of the default encoding
 
 \b
 Quote ranges with *: zsh takes them for file names. ^ and Gi need no quotes.
 Exit codes: 0 found or --all done, 2 usage, 3 range exhausted, 4 timeout,
-5 no peer answers, 6 cancelled or failed, 130 interrupted.
+5 no peer or tracker answers, 6 cancelled or failed, 130 interrupted.
 """
 
 
@@ -160,6 +162,27 @@ Exit codes: 0 found or --all done, 2 usage, 3 range exhausted, 4 timeout,
     help="No peers: N threads here, one per core unless told. This is what happens without --peer.",
 )
 @option("--name", heading=RUN, metavar="TEXT", help="A label for the job.")
+@option(
+    "--detach",
+    heading=RUN,
+    is_flag=True,
+    help="With --tracker: print the job's id once it is safe, and leave; see zlb wait.",
+)
+@option(
+    "--priority",
+    heading=RUN,
+    type=types.PriorityType(),
+    metavar="N",
+    show_default="5",
+    help="With --tracker: 0 to 9; jobs of a higher one go first.",
+)
+@option(
+    "--deadline",
+    heading=RUN,
+    type=types.DurationType(),
+    metavar="DUR",
+    help="With --tracker: the job fails if it is not done by then, whether anybody waits or not.",
+)
 @option("--dry-run", heading=RUN, is_flag=True, help="Only tell what is to be expected.")
 @option(
     "--peer",
@@ -171,6 +194,7 @@ Exit codes: 0 found or --all done, 2 usage, 3 range exhausted, 4 timeout,
     metavar="ENDPOINT",
     help="A running peer, like tcp://127.0.0.1:7001; repeatable.",
 )
+@shared.tracker_option(WHERE, "A tracker, whose peers do it: the job outlives this process; repeatable.")
 @option(
     "--state-dir",
     heading=WHERE,
@@ -204,11 +228,17 @@ def submit(ctx: click.Context, /, **given: Any) -> None:
     Hits go to stdout as integer, tab, digest; everything else goes to stderr.
     """
     place = _place(ctx, given)
+    _tracked_only(place, given)
     asked, warning = _asked(given)
     if warning:
         shared.complain(ctx, f"warning: {warning}")
     if given["dry_run"]:
         _print_plan(asked, place, given["json"])
+    elif place.trackers:
+        if asked.puzzle.size >= INTEGERS_MAX:  # what travels are counts, of 64 bits
+            raise click.UsageError("--range: a job at trackers has fewer than 2**64 integers")
+        chunk_was_given = ctx.get_parameter_source("chunk") is not ParameterSource.DEFAULT
+        ctx.exit(_run_tracked(asked, place, given, chunk_was_given))
     else:
         ctx.exit(_run(asked, place, given))
 
@@ -220,20 +250,48 @@ def main() -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where the job is to run: on `peers`, or without any here on `slots` threads (None: one per core)."""
+    """Where the job is to run: at `trackers`, on `peers`, or else here on `slots` threads (None: one per core)."""
 
+    trackers: tuple[Endpoint, ...]
     peers: tuple[Endpoint, ...]
     slots: int | None
     state_dir: Path | None
 
 
 def _place(ctx: click.Context, given: dict[str, Any]) -> _Place:
-    peers: tuple[Endpoint, ...] = tuple(dict.fromkeys(given["peer"]))
-    if given["local"] is None:
-        return _Place(peers, None, given["state_dir"])
-    if ctx.get_parameter_source("peer") is ParameterSource.COMMANDLINE:
+    """What the command line says wins over the environment, and there trackers over peers."""
+    peers, there = tuple(dict.fromkeys(given["peer"])), tuple(dict.fromkeys(given["tracker"]))
+    said = {
+        "--local": given["local"] is not None,
+        "--peer": ctx.get_parameter_source("peer") is ParameterSource.COMMANDLINE,
+        "--tracker": ctx.get_parameter_source("tracker") is ParameterSource.COMMANDLINE,
+    }
+    if said["--local"] and said["--peer"]:
         raise click.UsageError("--local means no peers: it cannot go with --peer")
-    return _Place((), given["local"] or None, given["state_dir"])
+    if said["--tracker"] and (said["--local"] or said["--peer"]):
+        other = "--local" if said["--local"] else "--peer"
+        raise click.UsageError(f"--tracker has its own peers: it cannot go with {other}")
+    if said["--local"]:
+        return _Place((), (), given["local"] or None, given["state_dir"])
+    if there and not said["--peer"]:
+        return _Place(there, (), None, given["state_dir"])
+    return _Place((), peers, None, given["state_dir"])
+
+
+def _tracked_only(place: _Place, given: dict[str, Any]) -> None:
+    """Raise `click.UsageError` for what only trackers can do, or a name that they would not take."""
+    for name in ("detach", "priority", "deadline"):
+        if given[name] is not None and given[name] is not False and not place.trackers:
+            raise click.UsageError(f"--{name} goes with --tracker only")
+    if given["detach"] and given["timeout"] is not None:
+        raise click.UsageError(
+            "--timeout cannot go with --detach: nobody is here to cancel it. See --deadline"
+        )
+    if place.trackers and given["name"] is not None:
+        if len(given["name"]) > TEXT_BYTES_MAX:
+            raise click.UsageError(f"--name has at most {TEXT_BYTES_MAX} characters")
+        if not given["name"].isprintable():
+            raise click.UsageError(f"--name {given['name']!a} is to be printable")
 
 
 def _asked(given: dict[str, Any]) -> tuple[Asked, str | None]:
@@ -281,10 +339,25 @@ def _print_plan(asked: Asked, place: _Place, as_json: bool) -> None:
 
     slots = place.slots or run.cores()
     slot_per_s = run.remembered_rate(place.state_dir or run.default_state_dir(), asked.puzzle.kernel_name)
-    there = plan.Place(place.peers, slots, slot_per_s)
+    there = plan.Place(place.peers, slots, slot_per_s, place.trackers)
     lines = [plan.plan_json(asked, there)] if as_json else plan.plan_lines(asked, there)
     for line in lines:
         click.echo(line)
+
+
+def _run_tracked(asked: Asked, place: _Place, given: dict[str, Any], chunk_was_given: bool) -> int:
+    """Hand the job to the trackers; returns the exit code."""
+    from zlb.cli import tracked
+
+    chunk = given["chunk"]
+    order = tracked.Order(
+        priority=PRIORITY_DEFAULT if given["priority"] is None else given["priority"],
+        within_ns=given["deadline"] or 0,
+        chunk_ns=chunk.time_ns or 0 if chunk_was_given else 0,
+        chunk_count=chunk.count or 0 if chunk_was_given else 0,
+    )
+    manner = tracked.Manner(given["json"], given["progress"], given["quiet"], given["verbose"])
+    return tracked.submit(asked, place.trackers, order, manner, given["detach"], given["timeout"])
 
 
 def _run(asked: Asked, place: _Place, given: dict[str, Any]) -> int:
@@ -299,6 +372,7 @@ def _run(asked: Asked, place: _Place, given: dict[str, Any]) -> int:
     report = Report(results, max(len(place.peers), 1), quiet, verbose)
     grid = run.Grid(place.peers, place.slots, place.state_dir or run.default_state_dir())
     chunk = run.Chunk(given["chunk"].time_ns, given["chunk"].count)
+    assert asked.puzzle.kernel is not None
     check = asked.puzzle.kernel.checker(asked.puzzle.params)
     try:
         with shared.kernel_notes(screen.say, quiet or given["json"]):

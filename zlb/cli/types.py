@@ -13,11 +13,13 @@ from click.shell_completion import CompletionItem
 
 from zlb.cli.integers import RangeError, parse_integer, parse_range
 from zlb.core import endpoints
-from zlb.core.ids import Endpoint, Span
-from zlb.core.limits import MS, PARAMS_BYTES_MAX, SECOND, SLOTS_MAX
+from zlb.core.ids import Endpoint, NodeId, Span
+from zlb.core.limits import MS, PARAMS_BYTES_MAX, PRIORITY_MAX, SECOND, SLOTS_MAX
 from zlb.kernels.bitcoin import VERSIONS_MAX
 
 DEFAULT_PEER = "tcp://127.0.0.1:7001"
+DEFAULT_TRACKER = "tcp://127.0.0.1:7101"
+DEFAULT_TRACKER = "tcp://127.0.0.1:7101"
 
 _UNITS = {
     "ns": 1,
@@ -159,8 +161,8 @@ class EndpointType(click.ParamType[Endpoint]):
 
     name = "endpoint"
 
-    def __init__(self, listening: bool = False) -> None:
-        self.listening = listening
+    def __init__(self, listening: bool = False, usual: str = DEFAULT_PEER) -> None:
+        self.listening, self.usual = listening, usual
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Endpoint:
         """The endpoint as it was written."""
@@ -180,8 +182,62 @@ class EndpointType(click.ParamType[Endpoint]):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """The transports, and where a peer listens unless told otherwise."""
-        return [CompletionItem(text) for text in (DEFAULT_PEER, "ipc://") if text.startswith(incomplete)]
+        """The transports, and where one of its kind listens unless told otherwise."""
+        return [CompletionItem(text) for text in (self.usual, "ipc://") if text.startswith(incomplete)]
+
+
+class MembersType(click.ParamType[dict[NodeId, Endpoint]]):
+    """`a=tcp://HOST:PORT,b=…`: who is where."""
+
+    name = "id=endpoint,…"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[NodeId, Endpoint]:
+        """The members, each once."""
+        if isinstance(value, dict):
+            return value
+        members: dict[NodeId, Endpoint] = {}
+        for piece in filter(None, re.split(r"[\s,]+", str(value))):
+            name, mark, endpoint = piece.partition("=")
+            if not mark:
+                self.fail(f"{piece!r} is not ID=ENDPOINT, like a=tcp://127.0.0.1:7101", param, ctx)
+            node = NodeNameType().convert(name, param, ctx)
+            if node in members:
+                self.fail(f"{name} is named twice", param, ctx)
+            members[node] = EndpointType().convert(endpoint, param, ctx)
+        if not members:
+            self.fail("nobody is named", param, ctx)
+        if len(set(members.values())) < len(members):
+            self.fail("two of them have the same endpoint", param, ctx)
+        return members
+
+
+class NodeNameType(click.ParamType[NodeId]):
+    """The name of a node, or of a cluster: printable ASCII without blanks."""
+
+    name = "id"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> NodeId:
+        """The name."""
+        text = str(value)
+        if not re.fullmatch(r"[!-~]{1,64}", text) or re.search(r"://|[=,]", text):
+            self.fail(
+                f"{text!r} is no name: 1 to 64 letters, digits and signs, none of them = or ,", param, ctx
+            )
+        return NodeId(text)
+
+
+class PriorityType(click.ParamType[int]):
+    """How much a job matters among others, from 0 to 9."""
+
+    name = "n"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number."""
+        if not re.fullmatch(r"[0-9]{1,9}", str(value)) or int(str(value)) > PRIORITY_MAX:
+            self.fail(f"{str(value)!r} is no priority: 0 to {PRIORITY_MAX}", param, ctx)
+        return int(str(value))
 
 
 class CountType(click.ParamType[int]):

@@ -47,8 +47,11 @@ class WorkerConfig:
     retry_ns_min: int = 200 * MS
     """First wait for an answer to a request or report before it is sent again; doubles up to `retry_ns_max`."""
     retry_ns_max: int = 2 * SECOND
+    kept_ns: int = 10 * SECOND
+    """A report that has arrived and is not said to be kept is repeated after so long: the word may have been lost."""
     silence_ns: int = 10 * SECOND
-    """A coordinator not heard for so long is gone, and its job with it. Longer: more work kept for a slow one."""
+    """A coordinator not heard for so long is gone, and its job with it, unless a tracker knows the job. Longer: more
+    work kept for a slow one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +74,46 @@ class CoordinatorConfig:
     """Between job adverts."""
     progress_ns: int = 100 * MS
     """Between `JobProgress` events to whoever watches."""
+    adopt_ns: int = 2 * SECOND
+    """A coordinator that takes a job over leases nothing for so long, and hears what workers have finished. At least
+    the time in which they learn of it; shorter: a little less idling, more hashed twice."""
     failures_max: int = 3
     """So many workers that could not do their lease fail the job."""
 
 
 @dataclass(frozen=True, slots=True)
+class PatronConfig:
+    """Using a replicated tracker."""
+
+    retry_ns_min: int = 250 * MS
+    """First wait for an answer before another tracker is asked; doubles up to `retry_ns_max`. Shorter: faster failover,
+    more commands sent twice to a leader that is merely slow."""
+    retry_ns_max: int = 2 * SECOND
+    elsewhere_ns: int = 50 * MS
+    """Before whoever was told that nobody leads asks again."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedConfig:
+    """What a peer does with a tracker: heartbeats, and coordinating jobs."""
+
+    patron: PatronConfig = PatronConfig()
+    heartbeat_ns: int = 1 * SECOND
+    """A quarter of `TrackerConfig.lease_ns`."""
+    checkpoint_ns: int = 1 * SECOND
+    """Between two checkpoints of a job. Longer: a smaller log, and workers keep results longer."""
+
+
+@dataclass(frozen=True, slots=True)
 class PeerConfig:
-    """A peer: its neighbours, its gossip, its worker, and how it measures itself at start."""
+    """A peer: its neighbours, its gossip, its worker, its tracker, and how it measures itself at start."""
 
     neighbours: NeighboursConfig = NeighboursConfig()
     gossip: GossipConfig = GossipConfig()
     worker: WorkerConfig = WorkerConfig()
+    tracked: TrackedConfig = TrackedConfig()
+    expects_tracker: bool = False
+    """Whether to say so if none answers."""
     measure_kernel: str = "sha256"
     """Kernel measured at start; empty: none."""
     measure_ns: int = 100 * MS
@@ -119,3 +151,28 @@ class RaftConfig:
     """Entries kept behind a snapshot, so that a slow follower needs none."""
     caught_up_entries: int = 1_000
     """A learner may become a voter when it is no further behind (§4.2.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerConfig:
+    """A member of a replicated tracker."""
+
+    neighbours: NeighboursConfig = NeighboursConfig()
+    raft: RaftConfig = RaftConfig()
+    lease_ns: int = 4 * SECOND
+    """A peer that sent no heartbeat for so long is taken off the roster: four heartbeats. Longer: its jobs wait longer
+    for another coordinator."""
+    beats_ns: int = 200 * MS
+    """Between two bundles of heartbeats for the leader. Longer: fewer messages, later news."""
+    patience_ns: int = 5 * SECOND
+    """A query that could not be answered by then is forgotten: its asker has asked again, or somebody else."""
+    session_ns: int = 3600 * SECOND
+    """In log time: a client that is quiet for so long has its commands no longer told from repeated ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientConfig:
+    """A node that only asks trackers."""
+
+    neighbours: NeighboursConfig = NeighboursConfig()
+    patron: PatronConfig = PatronConfig()

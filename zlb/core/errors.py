@@ -17,6 +17,9 @@ class ErrorCode(IntEnum):
     NOT_YOURS = 6
     NOT_A_COORDINATOR = 7
     NOT_LINKED = 8
+    WRONG_CLUSTER = 9
+    STALE_EPOCH = 10
+    REMOVED = 11
 
     @property
     def definite(self) -> bool:

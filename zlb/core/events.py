@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 from zlb.core.ids import JobId, NodeId
 
+RESTARTED = "restarted"
+
 
 class NeighbourUp(NamedTuple):
     """A link to `node` works in both directions."""
@@ -12,10 +14,15 @@ class NeighbourUp(NamedTuple):
 
 
 class NeighbourLost(NamedTuple):
-    """`node` said goodbye or fell silent; whatever it published may be forgotten."""
+    """`node` said goodbye, fell silent or was restarted; whatever it published may be forgotten."""
 
     node: NodeId
     reason: str
+
+    @property
+    def is_back(self) -> bool:
+        """Whether it was restarted: its new process has said HELLO already."""
+        return self.reason == RESTARTED
 
 
 class NeighbourRefused(NamedTuple):
@@ -97,6 +104,26 @@ class ReadConfirmed(NamedTuple):
     token: int
 
 
+class Answered(NamedTuple):
+    """What a tracker says to the ask of that number, once: `outcome` is a `wire.tracking.AskOutcome`."""
+
+    number: int
+    outcome: int
+    payload: bytes
+
+
+class NoTracker(NamedTuple):
+    """Asks wait: no tracker answers, or none leads; `why` is one line for a person, said again when it changes."""
+
+    why: str
+
+
+class RosterKnown(NamedTuple):
+    """The tracker has told who is where, as of that version."""
+
+    version: int
+
+
 class Notice(NamedTuple):
     """One line for a person who watches; nothing depends on it."""
 
@@ -117,6 +144,9 @@ Event = (
     | RoleChanged
     | CommandApplied
     | ReadConfirmed
+    | Answered
+    | NoTracker
+    | RosterKnown
     | Notice
     | Stopped
 )

@@ -46,8 +46,17 @@ LATE_LEASES_MAX = 65_536
 """Expired leases remembered, so that a late result can still be told from a stranger's. About 100 bytes each."""
 HITS_PER_JOB_MAX = 100_000
 """Hits the tracker keeps of a job: with their digests some 5 MB of every snapshot."""
+OPEN_JOBS_MAX = 1_024
+"""Jobs of a tracker that have not ended; one more is refused. All of them are in each roster, some 100 KiB then."""
 ENDED_JOBS_MAX = 1_024
 """Ended jobs a worker remembers, so that a late advert does not wake them, and a tracker, so that people find them."""
+
+PRIORITY_MAX = 9
+PRIORITY_DEFAULT = 5
+
+SPANS_PER_CHECKPOINT_MAX = 4_096
+HITS_PER_CHECKPOINT_MAX = 3_000
+"""News of one checkpoint: 74 KiB of spans and 150 KiB of hits, which fits an entry of the log."""
 
 # A replicated log.
 REPLICAS_MAX = 32
@@ -64,6 +73,14 @@ SNAPSHOT_BYTES_MAX = 256 << 20
 """Largest state that is kept or taken in: it is whole in memory, and one BLOB of the store, which takes 10**9 bytes."""
 SESSIONS_MAX = 10_000
 """Clients whose last command is remembered; beyond, the one that was quiet longest is forgotten."""
+ASKS_PER_MESSAGE_MAX = 1_024
+"""Asks of one TRACKER_REQUEST, and their replies."""
+ASKS_BYTES_MAX = 256 * 1024
+"""Asks or replies that share a message, unless a single one is larger."""
+ASKS_WAITING_MAX = 100_000
+"""Commands and queries a tracker has taken in and not answered; one more is refused as BUSY. Some 100 MB."""
+BEATS_PER_MESSAGE_MAX = 1_024
+"""As many as a tracker has neighbours; at 100 bytes a beat."""
 APPENDS_IN_FLIGHT_MAX = 64
 """AppendEntries sent ahead of their replies to one follower: 4 MiB of log."""
 

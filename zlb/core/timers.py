@@ -24,6 +24,9 @@ class Timers:
         """The earliest deadline, or `NEVER`."""
         return min(self._at.values(), default=NEVER)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._at
+
     def due(self, now: int) -> list[str]:
         """Take out the names whose time has come, earliest first."""
         names = sorted((name for name, at in self._at.items() if at <= now), key=self._at.__getitem__)

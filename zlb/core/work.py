@@ -1,10 +1,12 @@
 """Work a node gives to its slots, what comes back, jobs as users mean them, and records that outlive the process."""
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from zlb.core.ids import JobId, Span
-from zlb.core.replica import ReplicaRecord
+from zlb.core.ids import Endpoint, JobId, Span
+
+if TYPE_CHECKING:  # so that commands that replicate nothing do not load what replicas need
+    from zlb.core.replica import ReplicaRecord
 
 
 class Hit(NamedTuple):
@@ -95,5 +97,12 @@ class Rate(NamedTuple):
     per_s: float
 
 
-Record = Rate | ReplicaRecord
+class Contacts(NamedTuple):
+    """Record: where trackers and coordinators listened when a tracker last said so."""
+
+    trackers: tuple[Endpoint, ...]
+    peers: tuple[Endpoint, ...]
+
+
+Record: TypeAlias = "Rate | Contacts | ReplicaRecord"
 """What `Persist` makes durable."""

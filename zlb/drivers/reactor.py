@@ -37,7 +37,7 @@ class Wakeup:
         """Wake the reactor, soon."""
         if not self._rung:
             self._rung = True
-            with suppress(BlockingIOError):  # full, so it will wake anyway
+            with suppress(OSError):  # full, so it will wake anyway; or closed, and nobody is to be woken
                 self._sender.send(b"\0")
 
     def answer(self) -> None:
@@ -177,7 +177,7 @@ class Reactor:
 
     def _on_event(self, event: Event) -> None:
         match event:
-            case NeighbourLost(node, _):
+            case NeighbourLost(node, _) if not event.is_back:
                 self.bus.forget(node)
             case Stopped():
                 self._stopped = True

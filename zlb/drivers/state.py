@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO
 
 from zlb.core.errors import ExitCode, ZlbError
-from zlb.core.ids import NodeId
-from zlb.core.work import Rate, Record
+from zlb.core.ids import Endpoint, NodeId
+from zlb.core.work import Contacts, Rate, Record
 
 IDENTITIES_MAX = 1024
 
@@ -28,10 +29,14 @@ def default_state_dir() -> Path:
 
 
 class State:
-    """The state directory at `path`, made if need be; raises `ZlbError` when it cannot be used."""
+    """The state directory at `path`, made if need be; raises `ZlbError` when it cannot be used.
 
-    def __init__(self, path: Path) -> None:
+    Contacts are kept for each set of `trackers` that was named, so that two grids on one machine do not mix.
+    """
+
+    def __init__(self, path: Path, trackers: Iterable[Endpoint] = ()) -> None:
         self.path = path
+        self._grid = hashlib.blake2b(" ".join(sorted(trackers)).encode(), digest_size=6).hexdigest()
         self.kernel_dir = path / "kernels"
         self._identity: IO[str] | None = None
         try:
@@ -73,15 +78,29 @@ class State:
         ):  # a cache: measured again, then written again
             return {}
 
+    def contacts(self) -> Contacts:
+        """Whom to dial, as a tracker last said; nobody if none ever did, or it is unreadable."""
+        try:
+            found = json.loads((self.path / f"contacts-{self._grid}.json").read_text())
+            trackers, peers = (tuple(Endpoint(str(one)) for one in found[key]) for key in Contacts._fields)
+            return Contacts(trackers, peers)
+        except (OSError, ValueError, KeyError, TypeError):  # a cache: the next roster mends it
+            return Contacts((), ())
+
     def save(self, records: Sequence[Record]) -> None:
         """Make records durable, together."""
-        rates = self.rates()
-        for record in records:
-            assert isinstance(record, Rate)
-            rates[record.kernel] = record.per_s
-        draft = self.path / f"rates.{os.getpid()}.tmp"
+        rates = {record.kernel: record.per_s for record in records if isinstance(record, Rate)}
+        contacts = [record for record in records if isinstance(record, Contacts)]
+        assert len(rates) + len(contacts) > 0, "a peer keeps rates and contacts"
+        if rates:
+            self._write("rates", self.rates() | rates)
+        if contacts:
+            self._write(f"contacts-{self._grid}", contacts[-1]._asdict())
+
+    def _write(self, name: str, value: object) -> None:
+        draft = self.path / f"{name}.{os.getpid()}.tmp"
         with draft.open("w") as file:
-            json.dump(rates, file)
+            json.dump(value, file)
             file.flush()
             os.fsync(file.fileno())
-        draft.replace(self.path / "rates.json")
+        draft.replace(self.path / f"{name}.json")

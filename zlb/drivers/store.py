@@ -393,8 +393,9 @@ def _sum(fields: tuple[object, ...], data: bytes = b"") -> int:
 
 
 def _rows(first: Index, entries: Sequence[Entry]) -> Iterator[Row]:
-    for index, (term, kind, time_ns, data) in enumerate(entries, first):
-        number = int(kind)  # SQLite's binding is slow with anything but plain types
+    for index, entry in enumerate(entries, first):
+        term, time_ns, data = entry.term, entry.time_ns, entry.data
+        number = int(entry.kind)  # SQLite's binding is slow with anything but plain types
         yield (
             index,
             term,

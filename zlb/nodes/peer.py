@@ -1,28 +1,33 @@
-"""A peer: keeps links, tells its load, hears of jobs, and works on them."""
+"""A peer: keeps links, tells its load, hears of jobs, works on them, and coordinates those a tracker gives it."""
 
 from __future__ import annotations
 
 import itertools
 import random
+from collections import deque
 from collections.abc import Iterable
 
 from zlb.core.config import PeerConfig
-from zlb.core.effects import Effect, Emit
+from zlb.core.effects import Effect, Emit, Publish, Send
 from zlb.core.errors import ErrorCode
-from zlb.core.events import NeighbourLost, Notice, Stopped
-from zlb.core.ids import Endpoint, NodeId, RunId
+from zlb.core.events import Answered, Event, NeighbourLost, NeighbourUp, Notice, RosterKnown, Stopped
+from zlb.core.ids import Endpoint, JobId, NodeId, RunId
 from zlb.core.limits import SECOND, SUBSCRIPTIONS_MAX
 from zlb.core.message import Message
-from zlb.core.node import Core, Statistics
+from zlb.core.node import Statistics
 from zlb.core.timers import NEVER
 from zlb.core.work import Failed, Measure, Measured, Outcome, Rate
+from zlb.nodes.linked import LinkedNode
+from zlb.protocols import commands
+from zlb.protocols.coordinator import Check
+from zlb.protocols.coordinators import Checker, Coordinators
+from zlb.protocols.enrolment import Enrolment
 from zlb.protocols.gossip import Freshness, Gossip
 from zlb.protocols.neighbours import Neighbours
+from zlb.protocols.patron import Patron
 from zlb.protocols.worker import Worker
 from zlb.wire import values
 from zlb.wire.messages import (
-    Goodbye,
-    Hello,
     JobAdvert,
     JobClosed,
     LoadUpdate,
@@ -32,18 +37,25 @@ from zlb.wire.messages import (
     TaskReport,
     TaskRequest,
     TaskTransfer,
-    Welcome,
 )
+from zlb.wire.tracking import AskKind, HeartbeatAck, Roster, TrackerReply
 
 NO_HIT = values.pack({"difficulty": 256})
 """Parameters of a search that finds nothing: its rate is the kernel's."""
 
 
-class Peer(Core):
-    """Neighbours, gossip and a worker, which pulls only once its rate was measured, now or by an earlier process.
+def cannot_check(kernel: str, _params: bytes) -> Check | str:
+    """A `Checker` of a peer that is given no jobs to coordinate."""
+    return f"hits of kernel {kernel} cannot be checked here"
+
+
+class Peer(LinkedNode):
+    """Neighbours, gossip and a worker, which pulls only once its rate was measured, now or by an earlier process; and,
+    where there are trackers, a place on their roster and the jobs they give us to coordinate.
 
     `rates` are what an earlier run of this machine measured, by kernel; `listen` and `publish` are where we can be
-    dialled and subscribed to, or empty.
+    dialled and subscribed to, or empty. `endpoints` are of peers and trackers alike: which is which they tell.
+    `checker` knows how hits of jobs we coordinate are checked.
     """
 
     def __init__(
@@ -56,31 +68,39 @@ class Peer(Core):
         config: PeerConfig,
         rng: random.Random,
         rates: dict[str, float],
+        checker: Checker = cannot_check,
     ) -> None:
         super().__init__()
         self.me, self.config = me, config
         run_ids = itertools.count(1)
+        slots = config.worker.slots
         self.neighbours = Neighbours(me, incarnation, listen, publish, endpoints, config.neighbours, rng)
         self.gossip = Gossip(me, incarnation, config.gossip)
         self.worker = Worker(me, incarnation, config.worker, run_ids)
         self.worker.rates.update(rates)
         self.worker.ready = config.measure_kernel in rates or not config.measure_kernel
+        self.patron = Patron(config.tracked.patron)
+        self.enrolment = Enrolment(me, incarnation, listen, slots, config.tracked, rng)
+        self.coordinators = Coordinators(me, incarnation, checker, config.tracked, self.patron)
         self._run_ids = run_ids
         self._measuring: RunId | None = None
-        self.unexpected = 0
-        """Messages no peer should get."""
         self._adverts = Freshness(SUBSCRIPTIONS_MAX)
+        self._to_me: deque[Message] = deque()
+        """What our coordinators and our worker say to each other."""
+        self._leaving = 0
+        """The ask that takes us off the roster."""
         self._stop_at = NEVER
         self._stopped = False
 
     def deadline(self) -> int:
         """ns; the earliest of the parts."""
-        return min(self.neighbours.deadline(), self.gossip.deadline(), self.worker.deadline(), self._stop_at)
+        return min(self._stop_at, *(part.deadline() for part in self._parts))
 
     def on_start(self, now: int) -> list[Effect]:
         """Call the neighbours, measure."""
         self._absorb(now, self.neighbours.on_start(now))
         self._absorb(now, self.gossip.on_start(now))
+        self._absorb(now, self.enrolment.on_start(now, self.config.expects_tracker))
         if self.config.measure_kernel:
             self._measuring = RunId(next(self._run_ids))
             slots, aim_ns = self.config.worker.slots, self.config.measure_ns
@@ -90,28 +110,13 @@ class Peer(Core):
     def on_tick(self, now: int) -> list[Effect]:
         """Whatever is due."""
         self._absorb(now, self.worker.on_tick(now))
+        self._absorb(now, self.coordinators.on_tick(now))
+        self._absorb(now, self.enrolment.on_tick(now))
+        self._absorb(now, self.patron.on_tick(now))
         self._absorb(now, self.neighbours.on_tick(now))
         if now >= self.gossip.deadline():
             self._absorb(now, self.gossip.on_tick(now, self.worker.load()))
-        self._stop_if_drained(now)
-        return self._flush()
-
-    def on_message(self, now: int, src: NodeId, message: Message) -> list[Effect]:
-        """Route a message to the part it concerns."""
-        match message:
-            case Hello():
-                self._absorb(now, self.neighbours.on_hello(now, src, message))
-            case Welcome():
-                self._absorb(now, self.neighbours.on_welcome(now, src, message))
-            case Refused():
-                self._absorb(now, self.neighbours.on_refused(now, src, message))
-            case _ if not self.neighbours.is_linked(src):
-                self.unexpected += 1
-                self._send(src, Refused(ErrorCode.NOT_LINKED, "say HELLO first"))
-            case _:
-                self.neighbours.on_heard(now, src, message)
-                self._on_neighbours_message(now, src, message)
-        self._stop_if_drained(now)
+        self._settle(now)
         return self._flush()
 
     def on_done(self, now: int, run_id: RunId, outcome: Outcome) -> list[Effect]:
@@ -121,16 +126,17 @@ class Peer(Core):
             self._on_measured(now, outcome)
         else:
             self._absorb(now, self.worker.on_done(now, run_id, outcome))
-        self._stop_if_drained(now)
+        self._settle(now)
         return self._flush()
 
     def on_stop(self, now: int) -> list[Effect]:
         """Give leases back, say goodbye, emit `Stopped`: within a second, acknowledged or not."""
         self._stop_at = min(self._stop_at, now + SECOND)
         self._absorb(now, self.worker.on_stop(now))
+        self._absorb(now, self.coordinators.on_stop(now))
         if self._measuring is not None:
             self._stop(self._measuring)
-        self._stop_if_drained(now)
+        self._settle(now)
         return self._flush()
 
     def statistics(self) -> Statistics:
@@ -138,12 +144,24 @@ class Peer(Core):
         return {
             "neighbours": len(self.neighbours.linked),
             "jobs": len(self.worker.jobs),
+            "coordinates": len(self.coordinators.jobs),
             "tested": self.worker.tested,
             "rate": self.worker.rates.get(self.config.measure_kernel, 0.0),
             "unexpected": self.unexpected,
         }
 
-    def _on_neighbours_message(self, now: int, src: NodeId, message: Message) -> None:
+    @property
+    def _parts(self) -> tuple[Neighbours, Gossip, Worker, Patron, Enrolment, Coordinators]:
+        return (
+            self.neighbours,
+            self.gossip,
+            self.worker,
+            self.patron,
+            self.enrolment,
+            self.coordinators,
+        )
+
+    def _on_linked(self, now: int, src: NodeId, message: Message) -> None:
         worker = self.worker
         match message:
             case TaskTransfer():
@@ -161,14 +179,49 @@ class Peer(Core):
                     self._absorb(now, worker.on_job_advert(now, message))
             case LoadUpdate():
                 self.gossip.on_load_update(now, message)
-            case Goodbye():
-                self._absorb(now, worker.on_goodbye(now, src))
-                self._absorb(now, self.neighbours.on_goodbye(now, src, message))
             case TaskRequest() | TaskReport():
+                effects = self.coordinators.on_message(now, src, message)
+                if effects is None:
+                    self.unexpected += 1
+                    self._send(src, Refused(ErrorCode.NOT_A_COORDINATOR, f"of job {message.job}"))
+                else:
+                    self._absorb(now, effects)
+            case _:
+                self._on_tracker(now, src, message)
+
+    def _on_tracker(self, now: int, src: NodeId, message: Message) -> None:
+        match message:
+            case _ if src not in self.patron.trackers:
                 self.unexpected += 1
-                self._send(src, Refused(ErrorCode.NOT_A_COORDINATOR, f"of job {message.job}"))
+            case TrackerReply(_, where):
+                if where:
+                    self._absorb(now, self.neighbours.call(now, Endpoint(where)))
+                self._absorb(now, self.patron.on_tracker_reply(now, src, message))
+            case HeartbeatAck(version):
+                self.enrolment.on_heartbeat_ack(src, message)
+                roster = self.enrolment.roster
+                if roster is not None and roster.version == version:
+                    # An advert may have come after the roster that has the job no more.
+                    open_jobs = {JobId(job.job) for job in roster.jobs}
+                    self._absorb(now, self.worker.on_open_jobs(now, open_jobs))
+            case Roster():
+                self._absorb(now, self.enrolment.on_roster(message))
             case _:
                 self.unexpected += 1
+
+    def _on_goodbye(self, now: int, src: NodeId) -> None:
+        self._absorb(now, self.worker.on_goodbye(now, src))
+
+    def _on_roster(self, now: int, roster: Roster) -> None:
+        """Turn to those who coordinate now, and forget jobs that are over."""
+        self._absorb(now, self.coordinators.on_roster(now, roster))
+        self._absorb(now, self.worker.on_open_jobs(now, {JobId(job.job) for job in roster.jobs}))
+        for endpoint in roster.trackers:
+            self._absorb(now, self.neighbours.call(now, Endpoint(endpoint)))
+        first = sorted(roster.jobs, key=lambda job: -job.priority)
+        for job in first[:SUBSCRIPTIONS_MAX]:
+            if job.listen and job.node != self.me:
+                self._absorb(now, self.neighbours.seek(now, Endpoint(job.listen)))
 
     def _on_measured(self, now: int, outcome: Outcome) -> None:
         """Believe the rate, and remember it; without one, work all the same: leases then start small."""
@@ -184,20 +237,60 @@ class Peer(Core):
                 self._emit(Notice(f"rate of kernel {kernel} not measured: {detail}"))
         self._absorb(now, self.worker.on_ready(now))
 
-    def _stop_if_drained(self, now: int) -> None:
-        """Once asked to stop: end when everything handed over is acknowledged, or when time is up."""
+    def _settle(self, now: int) -> None:
+        """Deliver what our own parts say to each other. Once asked to stop: end when everything handed over is
+        acknowledged, or when time is up."""
+        while self._to_me:
+            message = self._to_me.popleft()
+            if isinstance(message, JobAdvert):
+                self._absorb(now, self.worker.on_job_advert(now, message))
+            else:
+                self._on_linked(now, self.me, message)
         if self._stop_at == NEVER or self._stopped:
             return
-        if self.worker.drained or now >= self._stop_at:
-            self._stopped = True
-            self._stop_at = NEVER
-            self._absorb(now, self.neighbours.on_stop(now))
-            self._emit(Stopped())
+        if now < self._stop_at and not (self.worker.drained and self.coordinators.drained):
+            return
+        if now < self._stop_at and self.enrolment.roster is not None and self._leaving >= 0:
+            if not self._leaving:
+                leave = commands.pack(commands.Leave((self.me,)))
+                self._leaving = self.patron.ask(now, AskKind.COMMAND, leave)
+            return
+        self._stopped = True
+        self._stop_at = NEVER
+        self._absorb(now, self.neighbours.on_stop(now))
+        self._emit(Stopped())
 
     def _absorb(self, now: int, effects: list[Effect]) -> None:
         """Pass the effects of a part on; what concerns another part goes there too."""
-        self._out += effects
         for effect in effects:
-            if isinstance(effect, Emit) and isinstance(effect.event, NeighbourLost):
-                self.gossip.on_lost(effect.event.node)
-                self._adverts.forget(effect.event.node)
+            match effect:
+                case Send(to, message) if to == self.me:
+                    self._to_me.append(message)
+                    continue
+                case Publish(JobAdvert() as advert) if advert.node == self.me:
+                    self._to_me.append(advert)
+                case Emit(event):
+                    self._on_event(now, event)
+            self._out.append(effect)
+
+    def _on_event(self, now: int, event: Event) -> None:
+        match event:
+            case NeighbourUp(node) if cluster := self.neighbours.cluster_of(node):
+                self._absorb(now, self.patron.on_tracker(now, node, cluster))
+                if cluster == self.patron.cluster:
+                    self.enrolment.on_tracker(now, node)
+            case NeighbourUp(node):
+                self._absorb(now, self.coordinators.on_neighbour(now, node))
+            case NeighbourLost(node):
+                self.gossip.on_lost(node)
+                self._adverts.forget(node)
+                self.enrolment.on_lost(now, node)
+                self._absorb(now, self.patron.on_lost(now, node))
+                self._absorb(now, self.coordinators.on_lost(now, node))
+            case RosterKnown() if self.enrolment.roster is not None:
+                self._on_roster(now, self.enrolment.roster)
+            case Answered(number):
+                if number == self._leaving:
+                    self._leaving = -1
+                elif self.coordinators.on_answered(now, event):
+                    self._absorb(now, self.coordinators.flush())

@@ -7,25 +7,16 @@ from collections.abc import Iterable
 
 from zlb.core.config import SubmitterConfig
 from zlb.core.effects import Effect, Emit
-from zlb.core.errors import ErrorCode
 from zlb.core.events import JobEnded, NeighbourLost, NeighbourUp, Stopped
 from zlb.core.ids import Endpoint, NodeId, RunId
 from zlb.core.message import Message
-from zlb.core.node import Core, Statistics
+from zlb.core.node import Statistics
 from zlb.core.timers import Timers
 from zlb.core.work import Job, Outcome
+from zlb.nodes.linked import LinkedNode
 from zlb.protocols.coordinator import Check, Coordinator
 from zlb.protocols.neighbours import Neighbours
-from zlb.wire.messages import (
-    Goodbye,
-    Hello,
-    JobAdvert,
-    LoadUpdate,
-    Refused,
-    TaskReport,
-    TaskRequest,
-    Welcome,
-)
+from zlb.wire.messages import JobAdvert, LoadUpdate, TaskReport, TaskRequest
 
 CONNECT = "unreachable"
 TIMEOUT = "timeout"
@@ -33,7 +24,7 @@ INTERRUPTED = "interrupted"
 """Why a submitter cancels its own job: the `detail` of its `JobEnded`, and the names of its timers."""
 
 
-class Submitter(Core):
+class Submitter(LinkedNode):
     """Sees `job` through with the peers at `endpoints` and those they know; stops by itself when the job has ended."""
 
     def __init__(
@@ -54,8 +45,6 @@ class Submitter(Core):
         )
         self.coordinator = Coordinator(me, incarnation, job, check, config.coordinator)
         self.timers = Timers()
-        self.unexpected = 0
-        """Messages no submitter should get."""
         self._stopped = False
 
     def deadline(self) -> int:
@@ -79,32 +68,6 @@ class Submitter(Core):
         self._absorb(now, self.coordinator.on_tick(now))
         return self._flush()
 
-    def on_message(self, now: int, src: NodeId, message: Message) -> list[Effect]:
-        """Route a message to the part it concerns."""
-        match message:
-            case Hello():
-                self._absorb(now, self.neighbours.on_hello(now, src, message))
-            case Welcome():
-                self._absorb(now, self.neighbours.on_welcome(now, src, message))
-            case Refused():
-                self._absorb(now, self.neighbours.on_refused(now, src, message))
-            case _ if not self.neighbours.is_linked(src):
-                self.unexpected += 1
-                self._send(src, Refused(ErrorCode.NOT_LINKED, "say HELLO first"))
-            case LoadUpdate() | JobAdvert():
-                self.neighbours.on_heard(now, src, message)
-            case Goodbye():
-                self._absorb(now, self.neighbours.on_goodbye(now, src, message))
-            case TaskRequest():
-                self.neighbours.on_heard(now, src, message)
-                self._absorb(now, self.coordinator.on_task_request(now, src, message))
-            case TaskReport():
-                self.neighbours.on_heard(now, src, message)
-                self._absorb(now, self.coordinator.on_task_report(now, src, message))
-            case _:
-                self.unexpected += 1
-        return self._flush()
-
     def on_done(self, now: int, run_id: RunId, outcome: Outcome) -> list[Effect]:
         """A submitter runs nothing."""
         raise AssertionError(f"a submitter started no run {run_id}")
@@ -123,6 +86,17 @@ class Submitter(Core):
             "strange": self.coordinator.strange,
             "unexpected": self.unexpected,
         }
+
+    def _on_linked(self, now: int, src: NodeId, message: Message) -> None:
+        match message:
+            case LoadUpdate() | JobAdvert():
+                pass
+            case TaskRequest():
+                self._absorb(now, self.coordinator.on_task_request(now, src, message))
+            case TaskReport():
+                self._absorb(now, self.coordinator.on_task_report(now, src, message))
+            case _:
+                self.unexpected += 1
 
     def _absorb(self, now: int, effects: list[Effect]) -> None:
         """Pass the effects of a part on; what concerns another part goes there too."""

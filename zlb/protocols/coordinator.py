@@ -6,22 +6,33 @@
 
 Workers are not trusted to be alive: a lease nobody mentions expires, and only its unreported part is leased again. A
 hit counts when one hash of our own confirms it (`check`), once, when its integer is first reported done.
+
+A job that a tracker knows outlives its coordinators: each has an epoch, begins where the checkpoints of those before it
+end, takes in what workers finished for them, and tells a worker that a report is kept only when it is in the log.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from zlb.core.config import CoordinatorConfig
 from zlb.core.effects import Effect
 from zlb.core.errors import ErrorCode
 from zlb.core.events import HitFound, JobEnded, JobProgress, Notice, WorkerView
-from zlb.core.ids import LeaseId, NodeId
-from zlb.core.limits import HITS_PER_REPORT_MAX, LEASES_PER_MESSAGE_MAX, SECOND, WORKERS_PER_JOB_MAX
+from zlb.core.ids import LeaseId, NodeId, Span
+from zlb.core.limits import (
+    HITS_PER_REPORT_MAX,
+    LEASES_PER_MESSAGE_MAX,
+    PRIORITY_DEFAULT,
+    SECOND,
+    WORKERS_PER_JOB_MAX,
+)
 from zlb.core.node import Core
 from zlb.core.timers import NEVER
-from zlb.core.work import Job, StopRule
+from zlb.core.work import Hit, Job, StopRule
+from zlb.protocols.checkpoints import Checkpoints, Received, Resumed
 from zlb.protocols.intervals import IntervalSet
 from zlb.protocols.ledger import Lease, Ledger
 from zlb.protocols.sizing import Sizer
@@ -42,6 +53,10 @@ from zlb.wire.messages import (
 Check = Callable[[int], bytes | None]
 """The digest of an integer if it is a hit of the job, else None: one hash, of our own."""
 
+NO_LEASE = 0
+"""In a part of a report: it is about integers searched under an earlier epoch."""
+NEW = Resumed()
+"""Nothing was done before."""
 SWEEPS = 8
 """Looks at all leases within one silence: an expiry is noticed at most an eighth late, and a step costs O(1)."""
 
@@ -57,29 +72,51 @@ class _Worker:
     tested: int = 0
     benched: bool = False
     leases: set[LeaseId] = field(default_factory=set)
+    adopted: set[int] = field(default_factory=set)
+    """Reports with work of earlier epochs, by sequence: they may come twice."""
 
 
 class Coordinator(Core):
-    """Sees one job through. Emits `HitFound` for every hit once, `JobProgress` now and then, `JobEnded` once."""
+    """Sees one job through. Emits `HitFound` for every hit once, `JobProgress` now and then, `JobEnded` once.
+
+    In an `epoch` above 0, whoever composes it takes the news out of `checkpoints`, and calls `on_kept` when they are in
+    the log, and `close` when the end of the job is. `sequence` numbers the adverts of all coordinators of a node.
+    """
 
     def __init__(
-        self, me: NodeId, incarnation: int, job: Job, check: Check, config: CoordinatorConfig
+        self,
+        me: NodeId,
+        incarnation: int,
+        job: Job,
+        check: Check,
+        config: CoordinatorConfig,
+        epoch: int = 0,
+        resumed: Resumed = NEW,
+        sequence: Iterator[int] | None = None,
     ) -> None:
         super().__init__()
-        self.me, self.incarnation, self.job, self.config = me, incarnation, job, config
-        self.ledger = Ledger(job.spans)
+        self.me, self.incarnation, self.job, self.config, self.epoch = me, incarnation, job, config, epoch
+        self.checkpoints = Checkpoints() if epoch else None
+        self.priority = PRIORITY_DEFAULT
+        self.paused = False
+        """While it is, nothing more is leased."""
+        self.ledger = Ledger(job.spans, resumed.done)
+        self.ledger.tested, self.ledger.released = resumed.tested, resumed.recomputed
         self.ended: JobEnded | None = None
-        self.hits = 0
+        self.hits = 0 if resumed.lowest is not None and job.rule is StopRule.LOWEST else resumed.hits
         self.bad_hits = 0
         self.strange = 0
         """Messages about leases that are not their sender's."""
         self._check_hit = check
         self._lowest: tuple[int, bytes, NodeId] | None = None
+        if resumed.lowest is not None and job.rule is StopRule.LOWEST:
+            self._lowest = *resumed.lowest, me
+            self.ledger.truncate(resumed.lowest.n + 1)
         self._workers: dict[NodeId, _Worker] = {}
-        self._sequence = 0
+        self._sequence = itertools.count(1) if sequence is None else sequence
         self._neighbours: dict[NodeId, None] = {}
         self._advert_at = self._progress_at = self._sweep_at = NEVER
-        self._started_at = 0
+        self._started_at = self._lease_from = 0
 
     # -- events
 
@@ -90,8 +127,11 @@ class Coordinator(Core):
     def on_start(self, now: int) -> list[Effect]:
         """Advertise the job."""
         self._started_at = now
+        self._lease_from = now + self.config.adopt_ns if self.epoch > 1 else now
         self._advert_at = self._progress_at = now
         self._sweep_at = now + self.config.silence_ns // SWEEPS
+        if self.job.rule in (StopRule.FIRST, StopRule.COUNT) and self.hits >= self.job.hits_wanted:
+            self._end(now, "found", "")
         self._end_if_done(now)
         return self._flush()
 
@@ -112,8 +152,7 @@ class Coordinator(Core):
         """A new neighbour may not have subscribed yet: hand it the advert."""
         self._neighbours[node] = None
         if self.ended is None:
-            self._sequence += 1
-            self._send(node, self._advert())
+            self._send(node, self._advert(now))
         return self._flush()
 
     def on_lost(self, now: int, node: NodeId) -> list[Effect]:
@@ -125,7 +164,7 @@ class Coordinator(Core):
 
     def on_task_request(self, now: int, src: NodeId, message: TaskRequest) -> list[Effect]:
         """Lease subjobs to `src`; a repeated request gets the same leases again, a stale one nothing."""
-        if not self._is_ours(src, message.job):
+        if not self._is_ours(now, src, message):
             return self._flush()
         worker = self._worker(now, src, message.incarnation)
         if worker is None or message.sequence < worker.request:
@@ -136,7 +175,7 @@ class Coordinator(Core):
         if message.sequence > worker.request:
             worker.request = message.sequence
             worker.sizer.claim(message.rate)
-            worker.granted = tuple(self._lease(now, src, worker, message.want))
+            worker.granted = tuple(self._lease(now, src, worker, message.want)) if self._leases(now) else ()
         live = [self.ledger.leases[lease] for lease in worker.granted if lease in self.ledger.leases]
         grants = tuple(Grant(lease.span[0], lease.span[1] - lease.span[0], lease.id) for lease in live)
         spec = None if message.knows else self._spec()
@@ -145,12 +184,17 @@ class Coordinator(Core):
 
     def on_task_report(self, now: int, src: NodeId, message: TaskReport) -> list[Effect]:
         """Enter what `src` has done into the ledger and acknowledge it; end the job when the stop rule is reached."""
-        if not self._is_ours(src, message.job):
+        if not self._is_ours(now, src, message):
             return self._flush()
         worker = self._worker(now, src, message.incarnation)
         if worker is None:
             return self._flush()
         for part in message.parts:
+            if part.lease == NO_LEASE and self.epoch:
+                self._adopt(now, src, worker, message.sequence, part)
+                if self.ended is not None:
+                    return self._flush()
+                continue
             lease = self.ledger.find(LeaseId(part.lease))
             if lease is None or lease.worker != src or not _fits(lease, part):
                 self.strange += 1
@@ -160,8 +204,29 @@ class Coordinator(Core):
             self._enter(now, src, worker, lease, part)
             if self.ended is not None:
                 return self._flush()
-        self._send(src, TaskAck(self.job.id, message.sequence))
+        self._acknowledge(src, message)
         self._end_if_done(now)
+        return self._flush()
+
+    def on_kept(self, reports: Iterable[Received]) -> list[Effect]:
+        """These reports are in the tracker's log: their workers need not keep them any longer."""
+        for node, incarnation, sequence in reports:
+            worker = self._workers.get(node)
+            if worker is not None and worker.incarnation == incarnation:  # else it counts anew
+                self._send(node, TaskAck(self.job.id, sequence))
+        return self._flush()
+
+    def on_steered(self, now: int, paused: bool, priority: int) -> list[Effect]:
+        """People want the job to rest, or to go on, or to matter more or less."""
+        if (paused, priority) != (self.paused, self.priority):
+            self.paused, self.priority = paused, priority
+            if self.ended is None:
+                self._advert_at = now
+        return self._flush()
+
+    def close(self, status: str) -> list[Effect]:
+        """The job is over for good: so the tracker says, or there is none."""
+        self._close(status)
         return self._flush()
 
     def on_cancel(self, now: int, reason: str) -> list[Effect]:
@@ -199,12 +264,20 @@ class Coordinator(Core):
         wanted = 0 if self.job.rule is StopRule.ALL else self.job.hits_wanted
         return Spec(self.job.kernel, self.job.params, wanted if wanted <= HITS_PER_REPORT_MAX else 0)
 
-    def _is_ours(self, src: NodeId, job: str) -> bool:
-        if job != self.job.id:
-            self._send(src, Refused(ErrorCode.NOT_A_COORDINATOR, f"of job {job}"))
-        elif self.ended is not None:
+    def _is_ours(self, now: int, src: NodeId, message: TaskRequest | TaskReport) -> bool:
+        if message.job != self.job.id:
+            self._send(src, Refused(ErrorCode.NOT_A_COORDINATOR, f"of job {message.job}"))
+        elif message.epoch > self.epoch:
+            self._send(src, Refused(ErrorCode.STALE_EPOCH, f"{self.epoch} of job {self.job.id}"))
+        elif message.epoch < self.epoch:
+            self._send(src, self._advert(now))  # from which it learns of our epoch
+        elif self.ended is not None and self.checkpoints is None:
             self._send(src, JobClosed(self.job.id, self.ended.status))
-        return job == self.job.id and self.ended is None
+        return (message.job, message.epoch) == (self.job.id, self.epoch) and self.ended is None
+
+    def _leases(self, now: int) -> bool:
+        """Whether any are given now."""
+        return now >= self._lease_from and not self.paused
 
     def _worker(self, now: int, src: NodeId, incarnation: int) -> _Worker | None:
         """The worker `src`, or None for a message of a former incarnation; a new one ends the old one's leases."""
@@ -219,6 +292,7 @@ class Coordinator(Core):
         elif incarnation > worker.incarnation:
             self._expire(now, self._leases_of(worker))
             worker.incarnation, worker.request, worker.granted, worker.benched = incarnation, -1, (), False
+            worker.adopted.clear()
         return worker if worker.incarnation == incarnation else None
 
     def _forget_one_that_left(self) -> None:
@@ -274,28 +348,65 @@ class Coordinator(Core):
     def _enter(self, now: int, src: NodeId, worker: _Worker, lease: Lease, part: Part) -> None:
         spans = [done.span for done in part.done]
         news = any(lease.unreported.overlap(*span) for span in spans)  # else it is a repeated report
-        found = [(hit.n, hit.digest) for hit in part.hits] if news else []
-        if any(self._check_hit(n) != digest for n, digest in found):
+        found = self._checked(part) if news else []
+        if found is None:
             self.bad_hits += 1
-            self._fail(now, src, worker, lease, f"{src} reported a hit that is none")
+            self._fail(now, src, worker, lease.span, f"{src} reported a hit that is none")
             return
         before = lease.unreported.measure
-        fresh = IntervalSet(self.ledger.report(lease, spans))
+        fresh = self.ledger.report(lease, spans)
         worker.tested += before - lease.unreported.measure
         worker.sizer.measured(before - lease.unreported.measure, part.busy_ns)
-        for n, digest in sorted(found):
-            if n in fresh and n in self.ledger.wanted and self.ended is None:
-                self._hit(now, src, n, digest)
+        self._learn(now, src, fresh, found)
         if self.ended is not None:
             return
         if part.error:
-            self._fail(now, src, worker, lease, part.error)
+            self._fail(now, src, worker, lease.span, part.error)
         elif part.ended:
             start, stop = lease.span
             if not lease.unreported:
                 worker.sizer.clean(stop - start)
             if self._end_lease(lease, silent=False):
                 self._advert_at = now
+
+    def _adopt(self, now: int, src: NodeId, worker: _Worker, sequence: int, part: Part) -> None:
+        """Take in what a worker has finished under an earlier epoch."""
+        if sequence in worker.adopted:
+            return
+        worker.adopted.add(sequence)
+        spans = [done.span for done in part.done]
+        found = self._checked(part)
+        if found is None:
+            self.bad_hits += 1
+            self._fail(now, src, worker, (spans or [(0, 0)])[0], f"{src} reported a hit that is none")
+            return
+        worker.tested += sum(stop - start for start, stop in spans)
+        self._learn(now, src, self.ledger.adopt(spans), found)
+
+    def _checked(self, part: Part) -> list[Hit] | None:
+        """The hits of a part, lowest first; None if one of them is none, or lies elsewhere."""
+        found = sorted(Hit(hit.n, hit.digest) for hit in part.hits)
+        done = IntervalSet(done.span for done in part.done)
+        right = all(hit.n in done and self._check_hit(hit.n) == hit.digest for hit in found)
+        return found if right else None
+
+    def _learn(self, now: int, src: NodeId, spans: list[Span], found: list[Hit]) -> None:
+        """`spans` are done for the first time; of what was found only hits in them are new."""
+        fresh = IntervalSet(spans)
+        hits = [hit for hit in found if hit.n in fresh]
+        if self.job.rule in (StopRule.FIRST, StopRule.COUNT):
+            hits = hits[: self.job.hits_wanted - self.hits]  # with them the job is over
+        if self.checkpoints is not None:
+            self.checkpoints.add(spans, hits)
+        for n, digest in hits:
+            if n in self.ledger.wanted and self.ended is None:
+                self._hit(now, src, n, digest)
+
+    def _acknowledge(self, src: NodeId, report: TaskReport) -> None:
+        kept = self.checkpoints is None or not any(part.done for part in report.parts)
+        if self.checkpoints is not None and not kept:
+            self.checkpoints.wait(Received(src, report.incarnation, report.sequence))
+        self._send(src, TaskAck(self.job.id, report.sequence, kept))
 
     def _hit(self, now: int, src: NodeId, n: int, digest: bytes) -> None:
         if self.job.rule is StopRule.LOWEST:
@@ -309,7 +420,7 @@ class Coordinator(Core):
         if self.job.rule is not StopRule.ALL and self.hits >= self.job.hits_wanted:
             self._end(now, "found", "")
 
-    def _fail(self, now: int, src: NodeId, worker: _Worker, lease: Lease, why: str) -> None:
+    def _fail(self, now: int, src: NodeId, worker: _Worker, span: Span, why: str) -> None:
         """A worker that cannot do the job gets no more of it; when none is left that can, the job has failed."""
         worker.benched = True
         self._emit(Notice(f"{src} gets no more of job {self.job.id}: {why}"))
@@ -320,7 +431,7 @@ class Coordinator(Core):
         benched = [node for node, other in self._workers.items() if other.benched]
         nobody_left = all(node in benched for node in self._neighbours)
         if nobody_left or len(benched) >= self.config.failures_max:
-            start, stop = lease.span
+            start, stop = span
             self._end(now, "failed", f"{why} (integers {start} to {stop})")
 
     def _end_if_done(self, now: int) -> None:
@@ -346,21 +457,32 @@ class Coordinator(Core):
             elapsed_ns=now - self._started_at,
             workers=self._views(),
         )
-        for node in self._workers:
-            self._send(node, JobClosed(self.job.id, status))
+        if self.checkpoints is None:
+            self._close(status)
+        else:  # until that is in the log they keep what they have, and need not do more
+            for lease in list(self.ledger.leases.values()):
+                self._send(lease.worker, TaskCancel(self.job.id, (lease.id,)))
         self._emit(self.ended)
         self._advert_at, self._progress_at, self._sweep_at = now, NEVER, NEVER
+
+    def _close(self, status: str) -> None:
+        for node in self._workers:
+            self._send(node, JobClosed(self.job.id, status))
 
     # -- adverts
 
     def _advertise(self, now: int) -> None:
-        self._sequence += 1
-        self._publish(self._advert())
+        self._publish(self._advert(now))
         self._advert_at = now + self.config.period_ns if self.ended is None else NEVER
+        if now < self._lease_from:
+            self._advert_at = min(self._advert_at, self._lease_from)
 
-    def _advert(self) -> JobAdvert:
-        unleased = 0 if self.ended else min(self.ledger.unleased.measure, (1 << 64) - 1)
-        return JobAdvert(self.me, self.incarnation, self._sequence, self.job.id, self.job.kernel, unleased)
+    def _advert(self, now: int) -> JobAdvert:
+        unleased = min(self.ledger.unleased.measure, (1 << 64) - 1)
+        if self.ended is not None or not self._leases(now):
+            unleased = 0
+        about = self.job.id, self.job.kernel, unleased, self.epoch, self.priority
+        return JobAdvert(self.me, self.incarnation, next(self._sequence), *about)
 
 
 def _fits(lease: Lease, part: Part) -> bool:

@@ -21,8 +21,10 @@ class Heartbeats:
         """The one that is silent longest comes first."""
 
     def begin(self, now: int, roster: Collection[NodeId]) -> None:
-        """We lead from now on."""
-        self._heard = OrderedDict((node, now) for node in sorted(roster))
+        """Everyone on the roster who was not heard yet gets a lease."""
+        for node in sorted(roster):
+            if node not in self._heard:
+                self.beat(now, node)
 
     def beat(self, now: int, node: NodeId) -> None:
         """`node` was heard, itself or through another replica."""

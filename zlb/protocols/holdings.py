@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from zlb.core.ids import JobId, LeaseId, NodeId, Span
-from zlb.core.limits import HITS_PER_REPORT_MAX, LEASES_PER_MESSAGE_MAX, SPANS_PER_PART_MAX
+from zlb.core.limits import (
+    HITS_PER_REPORT_MAX,
+    LEASES_PER_MESSAGE_MAX,
+    PRIORITY_DEFAULT,
+    SPANS_PER_PART_MAX,
+)
 from zlb.core.work import Hit
 from zlb.protocols.intervals import IntervalSet
 from zlb.wire.messages import Done, Grant, Part, Reported, Spec, TaskReport, TaskRequest
@@ -38,6 +44,8 @@ class HeldLease:
     hits: int = 0
     alone: bool = False
     """It shared a run that failed: whose fault that was is found out by running it alone."""
+    orphaned: bool = False
+    """Its coordinator was replaced: what its last runs find is for the next one."""
     error: str = ""
     pieces: deque[Piece] = field(default_factory=deque)
 
@@ -57,6 +65,8 @@ class Outstanding(Generic[M]):
     message: M
     resend_at: int
     wait_ns: int
+    arrived: bool = False
+    """A report that the coordinator has, but not yet the tracker."""
 
 
 @dataclass(slots=True)
@@ -68,6 +78,11 @@ class Holding:
     kernel: str
     heard_at: int
     report_at: int
+    epoch: int = 0
+    """Of the coordinator; 0 if no tracker knows the job."""
+    priority: int = PRIORITY_DEFAULT
+    silent: bool = False
+    """The coordinator says nothing any more; the tracker will name another."""
     beat_at: int = 0
     """When every lease is to be named again, news or not: else it expires."""
     unleased: bool = True
@@ -77,6 +92,9 @@ class Holding:
     reports: dict[int, Outstanding[TaskReport]] = field(default_factory=dict)
     unreported: int = 0
     """Pieces not yet in a report."""
+    orphans: IntervalSet = field(default_factory=IntervalSet)
+    """Searched for an earlier coordinator, who never said that it was kept; not yet in a report to this one."""
+    orphan_hits: dict[int, bytes] = field(default_factory=dict)
 
     @property
     def unfinished(self) -> int:
@@ -87,6 +105,11 @@ class Holding:
     def left(self) -> int:
         """Integers not yet started."""
         return sum(lease.todo.measure for lease in self.leases.values())
+
+    @property
+    def unacknowledged(self) -> int:
+        """Reports that may not have arrived."""
+        return sum(not report.arrived for report in self.reports.values())
 
     def take(self, grants: tuple[Grant, ...]) -> list[HeldLease]:
         """Hold the leases of a transfer."""
@@ -107,6 +130,9 @@ class Holding:
         """
         parts: list[Part] = []
         room = HITS_PER_REPORT_MAX
+        if self.orphans:
+            parts.append(self._take_orphans(room))
+            room -= len(parts[0].hits)
         for lease in list(self.leases.values())[:LEASES_PER_MESSAGE_MAX]:
             pieces = self._take_pieces(lease, room)
             room -= sum(len(piece.hits) for piece in pieces)
@@ -120,6 +146,28 @@ class Holding:
                 break
         return tuple(parts)
 
+    def hand_over(self, coordinator: NodeId, epoch: int) -> None:
+        """Another coordinates from now on: all that is finished and not kept is for that one, and leases are over."""
+        for report in self.reports.values():
+            for part in report.message.parts:
+                self.orphan([done.span for done in part.done], [Hit(hit.n, hit.digest) for hit in part.hits])
+        for lease in self.leases.values():
+            for piece in lease.pieces:
+                self.orphan([(piece.start, piece.stop)], piece.hits)
+            lease.todo.clear()
+            lease.orphaned = True
+        self.leases.clear()
+        self.reports.clear()
+        self.unreported = 0
+        self.request = None
+        self.coordinator, self.epoch, self.silent = coordinator, epoch, False
+
+    def orphan(self, spans: Iterable[Span], hits: Iterable[Hit]) -> None:
+        """These were searched for a coordinator that was replaced."""
+        for start, stop in spans:
+            self.orphans.add(start, stop)
+        self.orphan_hits.update(hits)
+
     def acknowledged(self, report: TaskReport) -> bool:
         """A report is in the ledger; whether a lease can now be said to have ended that could not before."""
         may_end = False
@@ -129,6 +177,23 @@ class Holding:
                 lease.unacknowledged -= 1
                 may_end |= lease.finished and not lease.unacknowledged
         return may_end
+
+    def _take_orphans(self, room: int) -> Part:
+        """The lowest orphans with at most `room` hits, as a part of no lease."""
+        hits = sorted(self.orphan_hits)[: room + 1]
+        stop = hits[room] if len(hits) > room else self.orphans.stop  # the first hit that is left for later
+        spans = self.orphans.overlap(0, stop)[:SPANS_PER_PART_MAX]
+        for start, end in spans:
+            self.orphans.remove(start, end)
+        mine = [n for n in hits if n < spans[-1][1]]
+        return Part(
+            lease=0,
+            ended=False,
+            done=tuple(Done(start, end - start) for start, end in spans),
+            hits=tuple(Reported(n, self.orphan_hits.pop(n)) for n in mine),
+            busy_ns=0,
+            error="",
+        )
 
     def _take_pieces(self, lease: HeldLease, room: int) -> list[Piece]:
         """The oldest pieces with at most `room` hits, though at least one piece while there is any room at all."""
@@ -140,6 +205,31 @@ class Holding:
             room -= len(taken[-1].hits)
         self.unreported -= len(taken)
         return taken
+
+
+class Share(NamedTuple):
+    """The part of a run that belongs to one lease: `[start, stop)`."""
+
+    lease: HeldLease
+    start: int
+    stop: int
+
+
+class Running(NamedTuple):
+    """A run that is out, and whose it is: a slice of one lease, or several short leases that follow each other."""
+
+    holding: Holding
+    shares: tuple[Share, ...]
+
+    @property
+    def start(self) -> int:
+        """Its first integer."""
+        return self.shares[0].start
+
+    @property
+    def stop(self) -> int:
+        """One past its last."""
+        return self.shares[-1].stop
 
 
 def _part(lease: HeldLease, pieces: list[Piece], ended: bool) -> Part:

@@ -34,17 +34,20 @@ class Lease:
 class Ledger:
     """The integers of one job in three classes, and the leases among them."""
 
-    def __init__(self, spans: Iterable[Span]) -> None:
+    def __init__(self, spans: Iterable[Span], done: Iterable[Span] = ()) -> None:
         self.wanted = IntervalSet(spans)
         self.unleased = IntervalSet(self.wanted)
-        self.done = IntervalSet()
+        self.done = IntervalSet(done)
+        for start, stop in self.done:
+            self.unleased.remove(start, stop)
         self.leases: dict[LeaseId, Lease] = {}
         self.past: OrderedDict[LeaseId, Lease] = OrderedDict()
         """Ended leases, so that a late report is told from a stranger's; the oldest are forgotten."""
         self.tested = 0
         """Integers reported, those reported by two workers counted twice."""
         self.released = 0
-        """Integers that went back to the pool from a worker that fell silent: it may have hashed some of them."""
+        """Integers that went back to the pool from a worker that fell silent, who may have hashed some of them, or that
+        were adopted while others had them."""
         self._next_id = 0
 
     @property
@@ -68,14 +71,18 @@ class Ledger:
 
     def report(self, lease: Lease, spans: Iterable[Span]) -> list[Span]:
         """Note that the worker of `lease` has searched `spans` of it; returns what nobody had reported before."""
-        fresh: list[Span] = []
+        spans = list(spans)
         for start, stop in spans:
             self.tested += sum(b - a for a, b in lease.unreported.remove(start, stop))
-            for low, high in self.wanted.overlap(start, stop):
-                new = self.done.add(low, high)
-                fresh += new
-                for a, b in new:
-                    self._no_longer_open(lease, a, b)
+        return self._finish(spans, lease)
+
+    def adopt(self, spans: Iterable[Span]) -> list[Span]:
+        """Note that somebody has searched `spans` under no lease of ours; returns what nobody had reported before."""
+        spans = list(spans)
+        size = sum(stop - start for start, stop in spans)
+        self.tested += size
+        fresh = self._finish(spans, None)
+        self.released += size - sum(stop - start for start, stop in fresh)
         return fresh
 
     def end(self, lease: Lease, silent: bool) -> int:
@@ -120,12 +127,23 @@ class Ledger:
         assert together == self.wanted, "ledger does not cover the job"
         assert measure == self.wanted.measure, "ledger classes overlap"
 
-    def _no_longer_open(self, lease: Lease, start: int, stop: int) -> None:
-        gone = sum(b - a for a, b in lease.remaining.remove(start, stop))
-        if gone == stop - start:
+    def _finish(self, spans: list[Span], lease: Lease | None) -> list[Span]:
+        fresh: list[Span] = []
+        for start, stop in spans:
+            for low, high in self.wanted.overlap(start, stop):
+                new = self.done.add(low, high)
+                fresh += new
+                for a, b in new:
+                    self._no_longer_open(lease, a, b)
+        return fresh
+
+    def _no_longer_open(self, lease: Lease | None, start: int, stop: int) -> None:
+        if lease is not None and sum(b - a for a, b in lease.remaining.remove(start, stop)) == stop - start:
             return
         self.unleased.remove(
             start, stop
         )  # a late report: the integers are back in the pool or leased to another
         for other in self.leases.values():
-            other.remaining.remove(start, stop)
+            gone = other.remaining.remove(start, stop)
+            if lease is None:
+                self.released += sum(b - a for a, b in gone)

@@ -8,132 +8,36 @@ job.
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-from zlb.core.ids import JobId, NodeId, Span
-from zlb.core.limits import (
-    ENDED_JOBS_MAX,
-    ENDPOINT_BYTES_MAX,
-    HITS_PER_JOB_MAX,
-    PARAMS_BYTES_MAX,
-    TEXT_BYTES_MAX,
+from zlb.core.ids import Endpoint, JobId, NodeId, Span
+from zlb.core.limits import ENDED_JOBS_MAX, HITS_PER_JOB_MAX, INTEGERS_MAX, OPEN_JOBS_MAX
+from zlb.protocols.commands import (
+    OPEN,
+    Assign,
+    Checkpoint,
+    Commands,
+    Denied,
+    Finish,
+    Join,
+    Leave,
+    Listen,
+    Prioritise,
+    Status,
+    Steer,
+    Submit,
+    Tick,
+    WireSpan,
+    denied,
+    done,
 )
-from zlb.core.message import Count, Name
-from zlb.core.work import StopRule
 from zlb.protocols.intervals import IntervalSet
 
-WireSpan = tuple[Count, Annotated[int, Meta(ge=1)]]
-"""Start and count: an end of 2^64 would not fit."""
-Text = Annotated[str, Meta(max_length=TEXT_BYTES_MAX)]
-WireHit = tuple[Count, bytes]
-
-
-class Status(StrEnum):
-    """Of a job. The first two are open: integers of it may still be searched."""
-
-    RUNNING = "running"
-    PAUSED = "paused"
-    FOUND = "found"
-    COMPLETE = "complete"
-    EXHAUSTED = "exhausted"
-    CANCELLED = "cancelled"
-    FAILED = "failed"
-
-
-OPEN = (Status.RUNNING, Status.PAUSED)
-
-
-class Denied(StrEnum):
-    """Why a command changed nothing."""
-
-    NO_SUCH_JOB = "there is no such job"
-    JOB_EXISTS = "there is a job of that id already"
-    ENDED = "the job has ended"
-    STALE = "another coordinator has taken over"
-    NO_SUCH_PEER = "there is no such peer"
-    MALFORMED = "not a command of the registry"
-    TOO_MANY_HITS = "a job has no more hits than that"
-
-
-# --- commands ------------------------------------------------------------------------------------------------------
-
-
-class Command(Struct, frozen=True, array_like=True, tag=True):
-    """Base of all commands: one MessagePack array, beginning with the name."""
-
-
-class Join(Command, frozen=True):
-    """A peer is there, at an endpoint unless it only dials out."""
-
-    node: Name
-    endpoint: Annotated[str, Meta(max_length=ENDPOINT_BYTES_MAX)]
-    slots: Annotated[int, Meta(ge=0, le=1 << 16)]
-
-
-class Leave(Command, frozen=True):
-    """Peers are gone: they said so, or fell silent."""
-
-    nodes: tuple[Name, ...]
-
-
-class Submit(Command, frozen=True):
-    """A new job. With a `key` that was used before, the job of then is meant."""
-
-    job: Name
-    key: Text
-    name: Text
-    kernel: Name
-    params: Annotated[bytes, Meta(max_length=PARAMS_BYTES_MAX)]
-    spans: Annotated[tuple[WireSpan, ...], Meta(min_length=1)]
-    rule: StopRule
-    hits_wanted: Count
-    priority: Annotated[int, Meta(ge=-20, le=19)] = 0
-    deadline_ns: Count = 0
-    """Log time after which the job has failed; 0: none."""
-
-
-class Steer(Command, frozen=True):
-    """Pause, resume or cancel: the status the job is to have."""
-
-    job: Name
-    status: Status
-
-
-class Assign(Command, frozen=True):
-    """`node` coordinates the job from now on; it gets the next epoch."""
-
-    job: Name
-    node: Name
-
-
-class Checkpoint(Command, frozen=True):
-    """What a coordinator knows to be done since its last one; repeating it does no harm."""
-
-    job: Name
-    epoch: Count
-    done: tuple[WireSpan, ...]
-    hits: tuple[WireHit, ...]
-    tested: Count
-    """Integers reported since the job began, doubled work included."""
-
-
-class Finish(Command, frozen=True):
-    """The coordinator says that the job is over."""
-
-    job: Name
-    epoch: Count
-    status: Status
-    detail: Text
-
-
-Commands = Join | Leave | Submit | Steer | Assign | Checkpoint | Finish
-
-
-# --- state ---------------------------------------------------------------------------------------------------------
+_decode = msgspec.msgpack.Decoder(Commands).decode
+"""Made once: that costs as much as some dozen commands."""
 
 
 class PeerEntry(NamedTuple):
@@ -143,18 +47,21 @@ class PeerEntry(NamedTuple):
     slots: int
     joined_at: int
     """Log time."""
+    incarnation: int
 
 
 class JobEntry(Struct):
-    """What the registry knows of a job."""
+    """What the registry knows of a job. Times are log time."""
 
     spec: Submit
     submitted_at: int
+    priority: int
     status: Status = Status.RUNNING
     detail: str = ""
     coordinator: str = ""
     epoch: int = 0
     tested: int = 0
+    recomputed: int = 0
     ended_at: int = 0
     done: list[WireSpan] = msgspec.field(default_factory=list)
     hits: dict[int, bytes] = msgspec.field(default_factory=dict)
@@ -166,149 +73,215 @@ class JobEntry(Struct):
 
 
 class _State(NamedTuple):
+    version: int
+    time_ns: int
+    trackers: dict[str, str]
     peers: dict[str, PeerEntry]
     jobs: dict[str, JobEntry]
     keys: dict[str, str]
 
 
 class Registry:
-    """Implements `StateMachine`; results are MessagePack: [true, value], or [false, why not]."""
+    """Implements `StateMachine`; results are what `commands.unpack_result` reads."""
 
     def __init__(self) -> None:
+        self.version = 0
+        """Grows with each change of what a roster tells: trackers, open jobs and their coordinators."""
+        self.time_ns = 0
+        """Log time of the last command."""
+        self.trackers: dict[NodeId, Endpoint] = {}
+        """Where the members of the cluster can be dialled."""
         self.peers: dict[NodeId, PeerEntry] = {}
         self.jobs: dict[JobId, JobEntry] = {}
         """In the order in which they were submitted."""
         self.keys: dict[str, JobId] = {}
+        self._open: dict[JobId, JobEntry] = {}
+
+    @property
+    def open_jobs(self) -> dict[JobId, JobEntry]:
+        """Those that have not ended."""
+        return self._open
 
     # -- StateMachine
 
     def apply(self, time_ns: int, command: bytes) -> bytes:
         """See `StateMachine.apply`."""
         try:
-            known = msgspec.msgpack.decode(command, type=Commands)
+            known = _decode(command)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return _denied(Denied.MALFORMED)
+            return denied(Denied.MALFORMED)
+        self.time_ns = time_ns
         self._expire(time_ns)
         handler: Callable[[int, Any], bytes] = getattr(self, f"_on_{type(known).__name__.lower()}")
         return handler(time_ns, known)
 
     def snapshot(self) -> bytes:
         """See `StateMachine.snapshot`."""
-        state = _State(dict(self.peers), dict(self.jobs), dict(self.keys))  # type: ignore[arg-type]
-        return msgspec.msgpack.encode(state)
+        maps: list[Any] = [dict(self.trackers), dict(self.peers), dict(self.jobs), dict(self.keys)]
+        return msgspec.msgpack.encode(_State(self.version, self.time_ns, *maps))
 
     def restore(self, data: bytes) -> None:
         """See `StateMachine.restore`."""
         state = msgspec.msgpack.decode(data, type=_State)
+        self.version, self.time_ns = state.version, state.time_ns
+        self.trackers = {NodeId(node): Endpoint(endpoint) for node, endpoint in state.trackers.items()}
         self.peers = {NodeId(node): peer for node, peer in state.peers.items()}
         self.jobs = {JobId(job): entry for job, entry in state.jobs.items()}
         self.keys = {key: JobId(job) for key, job in state.keys.items()}
+        self._open = {job: entry for job, entry in self.jobs.items() if entry.open}
 
-    # -- peers
+    # -- trackers and peers
+
+    def _on_tick(self, _time_ns: int, _tick: Tick) -> bytes:
+        return done(None)
+
+    def _on_listen(self, _time_ns: int, listen: Listen) -> bytes:
+        self.trackers.pop(NodeId(listen.node), None)
+        if listen.endpoint:
+            self.trackers[NodeId(listen.node)] = Endpoint(listen.endpoint)
+        self.version += 1
+        return done(None)
 
     def _on_join(self, time_ns: int, join: Join) -> bytes:
-        known = self.peers.get(NodeId(join.node))
+        node = NodeId(join.node)
+        known = self.peers.get(node)
         joined_at = time_ns if known is None else known.joined_at
-        self.peers[NodeId(join.node)] = PeerEntry(join.endpoint, join.slots, joined_at)
-        return _done(joined_at)
+        if known is not None and join.incarnation < known.incarnation:
+            return done(joined_at)  # late: of a process that is gone
+        self.peers[node] = PeerEntry(join.endpoint, join.slots, joined_at, join.incarnation)
+        if known is not None and join.incarnation > known.incarnation:
+            self._depose([node])
+        elif known is not None and known.endpoint != join.endpoint:
+            self.version += 1
+        return done(joined_at)
 
     def _on_leave(self, _time_ns: int, leave: Leave) -> bytes:
-        gone = [node for node in leave.nodes if self.peers.pop(NodeId(node), None) is not None]
-        for entry in self.jobs.values():
-            if entry.coordinator in gone and entry.open:
+        gone = [NodeId(node) for node in leave.nodes if self.peers.pop(NodeId(node), None) is not None]
+        self._depose(gone)
+        return done(gone)
+
+    def _depose(self, nodes: list[NodeId]) -> None:
+        """Their jobs need other coordinators."""
+        for entry in self._open.values():
+            if entry.coordinator in nodes:
                 entry.coordinator = ""
-        return _done(gone)
+                self.version += 1
 
     # -- jobs
 
     def _on_submit(self, time_ns: int, submit: Submit) -> bytes:
         if submit.key and submit.key in self.keys:
-            return _done(self.keys[submit.key])
+            return done(self.keys[submit.key])
         if submit.job in self.jobs:
-            return _denied(Denied.JOB_EXISTS)
-        self.jobs[JobId(submit.job)] = JobEntry(submit, time_ns)
+            return denied(Denied.JOB_EXISTS)
+        if not _searchable(submit.spans):
+            return denied(Denied.MALFORMED)
+        if len(self._open) >= OPEN_JOBS_MAX:
+            return denied(Denied.TOO_MANY_JOBS)
+        job = JobId(submit.job)
+        self.jobs[job] = self._open[job] = JobEntry(submit, time_ns, submit.priority)
         if submit.key:
-            self.keys[submit.key] = JobId(submit.job)
-        return _done(submit.job)
+            self.keys[submit.key] = job
+        self.version += 1
+        return done(job)
 
     def _on_steer(self, time_ns: int, steer: Steer) -> bytes:
         entry = self.jobs.get(JobId(steer.job))
         if entry is None:
-            return _denied(Denied.NO_SUCH_JOB)
+            return denied(Denied.NO_SUCH_JOB)
         if not entry.open:
-            return _done(None) if entry.status is steer.status else _denied(Denied.ENDED)
+            return done(None) if entry.status is steer.status else denied(Denied.ENDED)
         if steer.status in OPEN:
             entry.status = steer.status
+            self.version += 1
         elif steer.status is Status.CANCELLED:
-            self._end(entry, time_ns, Status.CANCELLED, "")
+            self._end(JobId(steer.job), entry, time_ns, Status.CANCELLED, "")
         else:
-            return _denied(Denied.MALFORMED)
-        return _done(None)
+            return denied(Denied.MALFORMED)
+        return done(None)
+
+    def _on_prioritise(self, _time_ns: int, prioritise: Prioritise) -> bytes:
+        entry = self.jobs.get(JobId(prioritise.job))
+        if entry is None:
+            return denied(Denied.NO_SUCH_JOB)
+        if not entry.open:
+            return denied(Denied.ENDED)
+        entry.priority = prioritise.priority
+        self.version += 1
+        return done(None)
 
     def _on_assign(self, _time_ns: int, assign: Assign) -> bytes:
         entry = self.jobs.get(JobId(assign.job))
         if entry is None:
-            return _denied(Denied.NO_SUCH_JOB)
+            return denied(Denied.NO_SUCH_JOB)
         if not entry.open:
-            return _denied(Denied.ENDED)
+            return denied(Denied.ENDED)
         if assign.node not in self.peers:
-            return _denied(Denied.NO_SUCH_PEER)
-        entry.coordinator, entry.epoch = assign.node, entry.epoch + 1
-        return _done(entry.epoch)
+            return denied(Denied.NO_SUCH_PEER)
+        if assign.epoch != entry.epoch + 1:
+            return denied(Denied.STALE)
+        entry.coordinator, entry.epoch = assign.node, assign.epoch
+        self.version += 1
+        return done(entry.epoch)
 
     def _on_checkpoint(self, _time_ns: int, checkpoint: Checkpoint) -> bytes:
         entry = self.jobs.get(JobId(checkpoint.job))
         if why := _refused(entry, checkpoint.epoch):
-            return _denied(why)
+            return denied(why)
         assert entry is not None
         if len(entry.hits.keys() | {n for n, _ in checkpoint.hits}) > HITS_PER_JOB_MAX:
-            return _denied(Denied.TOO_MANY_HITS)
-        done = IntervalSet((start, start + count) for start, count in entry.done)
+            return denied(Denied.TOO_MANY_HITS)
+        finished = IntervalSet((start, start + count) for start, count in entry.done)
+        wanted = IntervalSet((start, start + count) for start, count in entry.spec.spans)
         for start, count in checkpoint.done:
-            done.add(start, start + count)
-        entry.done = [(start, stop - start) for start, stop in done]
+            for low, high in wanted.overlap(start, start + count):
+                finished.add(low, high)
+        entry.done = [(start, stop - start) for start, stop in finished]
         entry.hits.update(checkpoint.hits)
         entry.tested = max(entry.tested, checkpoint.tested)
-        return _done(done.measure)
+        entry.recomputed = max(entry.recomputed, checkpoint.recomputed)
+        return done(None)
 
     def _on_finish(self, time_ns: int, finish: Finish) -> bytes:
         entry = self.jobs.get(JobId(finish.job))
         if entry is not None and not entry.open and entry.epoch == finish.epoch:
-            return _done(None)  # said twice
+            return done(None)  # said twice
         if why := _refused(entry, finish.epoch):
-            return _denied(why)
+            return denied(why)
         assert entry is not None
         if finish.status in OPEN:
-            return _denied(Denied.MALFORMED)
-        self._end(entry, time_ns, finish.status, finish.detail)
-        return _done(None)
+            return denied(Denied.MALFORMED)
+        self._end(JobId(finish.job), entry, time_ns, finish.status, finish.detail)
+        return done(None)
 
     def _expire(self, time_ns: int) -> None:
         """Jobs whose deadline has passed have failed."""
-        for entry in self.jobs.values():
-            if entry.open and 0 < entry.spec.deadline_ns < time_ns:
-                self._end(entry, time_ns, Status.FAILED, "its deadline has passed")
+        for job, entry in list(self._open.items()):
+            if entry.spec.within_ns and entry.submitted_at + entry.spec.within_ns < time_ns:
+                self._end(job, entry, time_ns, Status.FAILED, "its deadline has passed")
 
-    def _end(self, entry: JobEntry, time_ns: int, status: Status, detail: str) -> None:
+    def _end(self, job: JobId, entry: JobEntry, time_ns: int, status: Status, detail: str) -> None:
         entry.status, entry.detail, entry.ended_at = status, detail, time_ns
-        ended = [job for job, other in self.jobs.items() if not other.open]
-        for job in ended[: max(0, len(ended) - ENDED_JOBS_MAX)]:  # the history has an end
-            self.keys.pop(self.jobs.pop(job).spec.key, None)
+        del self._open[job]
+        self.version += 1
+        surplus = len(self.jobs) - len(self._open) - ENDED_JOBS_MAX  # the history has an end
+        if surplus > 0:
+            for old in [old for old, other in self.jobs.items() if not other.open][:surplus]:
+                self.keys.pop(self.jobs.pop(old).spec.key, None)
 
 
-def pack(command: Command) -> bytes:
-    """A command as the log holds it."""
-    return msgspec.msgpack.encode(command)
-
-
-def unpack_result(result: bytes) -> tuple[bool, Any]:
-    """Whether a command had its effect, and its value, or why not."""
-    ok, value = msgspec.msgpack.decode(result, type=tuple[bool, Any])
-    return ok, value if ok else Denied(value)
+def _searchable(spans: tuple[WireSpan, ...]) -> bool:
+    """Whether they are sorted, disjoint and within the integers, and their number can be told."""
+    at = size = 0
+    for start, count in spans:
+        if start < at or start + count > INTEGERS_MAX:
+            return False
+        at, size = start + count, size + count
+    return size < INTEGERS_MAX
 
 
 def left(entry: JobEntry) -> list[Span]:
-    """What a job's last checkpoint leaves to be searched: where its next coordinator begins."""
+    """What a job's last checkpoint leaves to be searched."""
     todo = IntervalSet((start, start + count) for start, count in entry.spec.spans)
     for start, count in entry.done:
         todo.remove(start, start + count)
@@ -319,14 +292,6 @@ def _refused(entry: JobEntry | None, epoch: int) -> Denied | None:
     """Why a coordinator of `epoch` has no say about a job, if so."""
     if entry is None:
         return Denied.NO_SUCH_JOB
-    if epoch != entry.epoch:
+    if epoch != entry.epoch or not entry.coordinator:
         return Denied.STALE
     return None if entry.open else Denied.ENDED
-
-
-def _done(value: object) -> bytes:
-    return msgspec.msgpack.encode((True, value))
-
-
-def _denied(why: Denied) -> bytes:
-    return msgspec.msgpack.encode((False, why.value))

@@ -6,15 +6,14 @@
 ```
 
 It holds one lease per slot and one prefetched, or several if they are short, whatever the number of jobs, and asks the
-job it holds least of first.
+job it holds least of first, of those that matter most.
 Reports and requests wait for the next tick, so that all that happened in one wake-up shares a message.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Collection, Iterator
 
 from zlb.core.config import WorkerConfig
 from zlb.core.effects import Effect
@@ -36,7 +35,7 @@ from zlb.core.load import Load
 from zlb.core.node import Core
 from zlb.core.timers import NEVER
 from zlb.core.work import Failed, Outcome, Search, Searched
-from zlb.protocols.holdings import HeldLease, Holding, M, Outstanding, Piece
+from zlb.protocols.holdings import HeldLease, Holding, M, Outstanding, Piece, Running, Share
 from zlb.protocols.sizing import SMOOTHING
 from zlb.wire.messages import (
     JobAdvert,
@@ -52,29 +51,6 @@ AHEAD_MAX = 64
 """Leases held ahead of a slot, however short: a request for more would name too many."""
 MEASURED_NS_MIN = MS // 4
 """A shorter run says more about the clock than about the rate."""
-
-
-class _Share(NamedTuple):
-    """The part of a run that belongs to one lease: `[start, stop)`."""
-
-    lease: HeldLease
-    start: int
-    stop: int
-
-
-class _Running(NamedTuple):
-    """A run that is out, and whose it is: a slice of one lease, or several short leases that follow each other."""
-
-    holding: Holding
-    shares: tuple[_Share, ...]
-
-    @property
-    def start(self) -> int:
-        return self.shares[0].start
-
-    @property
-    def stop(self) -> int:
-        return self.shares[-1].stop
 
 
 class Worker(Core):
@@ -93,7 +69,7 @@ class Worker(Core):
         self._run_ids = run_ids
         self._jobs: dict[JobId, Holding] = {}
         self._queue: list[tuple[Holding, HeldLease]] = []
-        self._running: dict[RunId, _Running] = {}
+        self._running: dict[RunId, Running] = {}
         self._ended: OrderedDict[tuple[NodeId, JobId], None] = OrderedDict()
         self._sequence = 0
         """Of requests and reports alike; never starts anew in this incarnation, even for a job taken up again."""
@@ -112,7 +88,8 @@ class Worker(Core):
     @property
     def drained(self) -> bool:
         """Nothing runs, and everything reported is acknowledged."""
-        return not self._running and not any(job.leases or job.reports for job in self._jobs.values())
+        busy = any(job.leases or job.unacknowledged or job.orphans for job in self._jobs.values())
+        return not self._running and not busy
 
     def load(self) -> Load:
         """Time left for what is held, at the measured rates."""
@@ -128,7 +105,9 @@ class Worker(Core):
         """ns; the next report, repetition or silence."""
         at = self._ask_at
         for job in self._jobs.values():
-            at = min(at, job.heard_at + self.config.silence_ns, job.report_at)
+            at = min(at, job.report_at)
+            if not job.silent:
+                at = min(at, job.heard_at + self.config.silence_ns)
             if job.request is not None:
                 at = min(at, job.request.resend_at)
             for report in job.reports.values():
@@ -138,14 +117,16 @@ class Worker(Core):
     def on_tick(self, now: int) -> list[Effect]:
         """Report and ask where it is due; give up jobs whose coordinator is silent."""
         for job in list(self._jobs.values()):
-            if now - job.heard_at >= self.config.silence_ns:
-                self._drop(job, f"no word from {job.coordinator}")
+            if now - job.heard_at >= self.config.silence_ns and not job.silent:
+                self._orphan(job, f"no word from {job.coordinator}")
+            if job.job not in self._jobs:
                 continue
             if now >= job.report_at:
                 self._report(now, job)
             for again in (job.request, *job.reports.values()):
                 if again is not None and now >= again.resend_at:
-                    again.wait_ns = min(2 * again.wait_ns, self.config.retry_ns_max)
+                    longest = self.config.kept_ns if again.arrived else self.config.retry_ns_max
+                    again.wait_ns = min(2 * again.wait_ns, longest)
                     again.resend_at = now + again.wait_ns
                     self._send(job.coordinator, again.message)
                     self._ask_at = now
@@ -168,9 +149,12 @@ class Worker(Core):
             ended = (NodeId(message.node), job_id) in self._ended
             if self._stopping or ended or len(self._jobs) >= JOBS_PER_WORKER_MAX:
                 return self._flush()
-            job = self._jobs[job_id] = Holding(job_id, NodeId(message.node), message.kernel, now, NEVER)
-        if job.coordinator == message.node:
-            job.heard_at = now
+            job = Holding(job_id, NodeId(message.node), message.kernel, now, NEVER, message.epoch)
+            self._jobs[job_id] = job
+        elif message.epoch > job.epoch > 0:
+            self._hand_over(now, job, NodeId(message.node), message.epoch)
+        if (job.coordinator, job.epoch) == (message.node, message.epoch):
+            job.heard_at, job.silent, job.priority = now, False, message.priority
             job.unleased = message.unleased > 0
             if job.unleased:
                 self._ask_at = now
@@ -200,10 +184,10 @@ class Worker(Core):
         return self._flush()
 
     def on_task_ack(self, now: int, src: NodeId, message: TaskAck) -> list[Effect]:
-        """A report is in the ledger: keep it no longer."""
+        """A report is in the ledger: repeat it no longer, and once it is kept there, forget it."""
         job = self._job_of(now, src, message.job)
         if job is not None:
-            self._acknowledged(now, job, message.sequence)
+            self._acknowledged(now, job, message.sequence, message.kept)
             self._start_runs()
         return self._flush()
 
@@ -232,12 +216,21 @@ class Worker(Core):
         return self._flush()
 
     def on_goodbye(self, now: int, src: NodeId) -> list[Effect]:
-        """A coordinator leaves: its jobs end with it."""
+        """A coordinator leaves: its jobs end with it, but those a tracker knows."""
         for job in list(self._jobs.values()):
             if job.coordinator == src:
-                self._drop(job, f"{src} left")
+                self._orphan(job, f"{src} left")
         self._start_runs()
         self._ask_at = now
+        return self._flush()
+
+    def on_open_jobs(self, now: int, jobs: Collection[JobId]) -> list[Effect]:
+        """A tracker, which may lag behind, knows of these jobs only: others whose coordinator is silent have ended."""
+        for job in list(self._jobs.values()):
+            if job.epoch and job.job not in jobs and job.silent:
+                self._drop(job, "")
+                self._ask_at = now
+        self._start_runs()
         return self._flush()
 
     def on_done(self, now: int, run_id: RunId, outcome: Outcome) -> list[Effect]:
@@ -255,6 +248,8 @@ class Worker(Core):
                 self._failed(run, detail)
         self._start_runs()
         leases = [share.lease for share in run.shares if job.leases.get(share.lease.id) is share.lease]
+        if any(share.lease.orphaned for share in run.shares) and job.orphans:
+            self._report_by(now, job)
         hit = any(lease.pieces and lease.pieces[-1].hits for lease in leases)
         if hit or any(lease.finished for lease in leases):
             urgent = hit or not self._queue or any(lease.error for lease in leases)
@@ -283,15 +278,25 @@ class Worker(Core):
         job.heard_at = now
         return job
 
-    def _acknowledged(self, now: int, job: Holding, sequence: int) -> None:
-        was_full = len(job.reports) >= REPORTS_UNACKED_MAX
-        report = job.reports.pop(sequence, None)
+    def _acknowledged(self, now: int, job: Holding, sequence: int, kept: bool) -> None:
+        was_full = job.unacknowledged >= REPORTS_UNACKED_MAX
+        report = job.reports.get(sequence)
         if report is None:
             return
+        known, report.arrived = report.arrived, True
+        if kept:
+            del job.reports[sequence]
+        else:
+            report.resend_at = now + self.config.kept_ns
+            report.wait_ns = self.config.kept_ns // 2  # doubled when it is sent again
+        if known:
+            return
         for later, waiting in job.reports.items():
-            if later > sequence:  # links are in order: it is under way, while older ones may be lost
+            if (
+                later > sequence and not waiting.arrived
+            ):  # links are in order: it is under way, while older ones may be lost
                 waiting.resend_at = max(waiting.resend_at, now + waiting.wait_ns)
-        if job.acknowledged(report.message) or (was_full and job.unreported):
+        if job.acknowledged(report.message) or (was_full and (job.unreported or job.orphans)):
             self._report_by(now, job)
         elif job.report_at == NEVER and job.leases:
             job.report_at = job.beat_at
@@ -303,7 +308,13 @@ class Worker(Core):
             if job.request is not None and job.request.wait_ns == self.config.retry_ns_min:
                 room -= job.request.message.want
         room = min(room, LEASES_PER_MESSAGE_MAX)
-        open_jobs = [job for job in self._jobs.values() if job.unleased and job.request is None]
+        open_jobs = [
+            job
+            for job in self._jobs.values()
+            if job.unleased and job.request is None and not job.silent and not job.orphans
+        ]
+        first = max((job.priority for job in open_jobs), default=0)
+        open_jobs = [job for job in open_jobs if job.priority == first]
         open_jobs.sort(key=lambda job: (job.unfinished, job.job))
         for left, job in zip(range(len(open_jobs), 0, -1), open_jobs, strict=True):
             want = -(-room // left)
@@ -312,7 +323,8 @@ class Worker(Core):
             room -= want
             self._sequence += 1
             rate, knows = self.rates.get(job.kernel, 0.0), job.spec is not None
-            request = TaskRequest(job.job, self.incarnation, self._sequence, want, rate, knows)
+            about = self._sequence, want, rate, knows, job.epoch
+            request = TaskRequest(job.job, self.incarnation, *about)
             job.request = self._send_until_answered(now, job, request)
 
     def _send_until_answered(self, now: int, job: Holding, message: M) -> Outstanding[M]:
@@ -329,26 +341,28 @@ class Worker(Core):
         return self._ahead == 1 or 2 * len(self._queue) <= self._ahead * self.config.slots
 
     def _report_by(self, at: int, job: Holding) -> None:
-        if len(job.reports) < REPORTS_UNACKED_MAX:
+        if job.unacknowledged < REPORTS_UNACKED_MAX:
             job.report_at = min(job.report_at, at)
 
     def _report(self, now: int, job: Holding) -> None:
         """Say what is new, and that we are alive; while too many reports are unacknowledged, wait for one to be."""
         job.report_at = NEVER
-        if not job.leases or len(job.reports) >= REPORTS_UNACKED_MAX:
+        if not (job.leases or job.orphans) or job.unacknowledged >= REPORTS_UNACKED_MAX:
             return
         everything = now >= job.beat_at
         if everything:
             job.beat_at = now + self.config.report_ns
+        if job.orphans:
+            self._ask_at = now  # which has to wait until they are reported
         parts = job.next_parts(everything)
         if not parts:
             job.report_at = job.beat_at
             return
         self._sequence += 1
-        report = TaskReport(job.job, self.incarnation, self._sequence, parts)
+        report = TaskReport(job.job, self.incarnation, self._sequence, parts, job.epoch)
         job.reports[self._sequence] = self._send_until_answered(now, job, report)
-        if job.leases:
-            job.report_at = now if job.unreported else job.beat_at
+        if job.leases or job.orphans:
+            job.report_at = now if job.unreported or job.orphans else job.beat_at
         self._start_runs()
 
     def _start_runs(self) -> None:
@@ -369,19 +383,19 @@ class Worker(Core):
             self._take_neighbours(job, shares, int(rate * self.config.run_ns / SECOND))
             hits_max = spec.hits_max - lease.hits if spec.hits_max else HITS_PER_REPORT_MAX
             run_id = RunId(next(self._run_ids))
-            self._running[run_id] = run = _Running(job, tuple(shares))
+            self._running[run_id] = run = Running(job, tuple(shares))
             self._run(run_id, Search(spec.kernel, spec.params, run.start, run.stop, max(hits_max, 1)))
 
-    def _take(self, job: Holding, lease: HeldLease, count: int) -> _Share:
+    def _take(self, job: Holding, lease: HeldLease, count: int) -> Share:
         """The next at most `count` integers of a queued lease, all of them if the rate is unknown (0)."""
         span = lease.todo.take_lowest(count or lease.todo.measure)
         assert span is not None, "a queued lease has something to do"
         if not lease.todo:
             self._queue.remove((job, lease))
         lease.running += 1
-        return _Share(lease, *span)
+        return Share(lease, *span)
 
-    def _take_neighbours(self, job: Holding, shares: list[_Share], count: int) -> None:
+    def _take_neighbours(self, job: Holding, shares: list[Share], count: int) -> None:
         """Let short leases that follow each other share a run of about `count` integers: each run costs 0.3 ms."""
         count -= shares[0].stop - shares[0].start
         for other, lease in list(self._queue):
@@ -393,16 +407,18 @@ class Worker(Core):
             count -= size
             shares.append(self._take(job, lease, size))
 
-    def _searched(self, run: _Running, outcome: Searched) -> None:
+    def _searched(self, run: Running, outcome: Searched) -> None:
         """Give each lease its share of what a run has searched, and what it has not back to be started again."""
         job, hits = run.holding, outcome.hits
         tested = max(outcome.stopped_at - run.start, 1)
         for lease, start, stop in run.shares:
+            done_to = min(max(outcome.stopped_at, start), stop)
+            mine = tuple(hit for hit in hits if start <= hit.n < done_to) if hits else ()
+            if lease.orphaned and start < done_to:
+                job.orphan([(start, done_to)], mine)
             if job.leases.get(lease.id) is not lease:
                 continue
-            done_to = min(max(outcome.stopped_at, start), stop)
             if start < done_to:
-                mine = tuple(hit for hit in hits if start <= hit.n < done_to) if hits else ()
                 job.add_piece(
                     lease, Piece(start, done_to, mine, outcome.busy_ns * (done_to - start) // tested)
                 )
@@ -412,7 +428,7 @@ class Worker(Core):
             elif done_to < stop and not self._stopping and not lease.error:
                 self._put_back(job, lease, done_to, stop)
 
-    def _failed(self, run: _Running, detail: str) -> None:
+    def _failed(self, run: Running, detail: str) -> None:
         """Fail the lease; if several shared the run, find out which by running each alone."""
         job = run.holding
         for lease, start, stop in run.shares:
@@ -443,6 +459,22 @@ class Worker(Core):
                 lease.todo.clear()
             self._report_by(now, job)
         self._queue.clear()
+
+    def _orphan(self, job: Holding, why: str) -> None:
+        """The coordinator is gone: so is the job, unless a tracker will name another; then go on with what we hold."""
+        if job.epoch:
+            job.silent = True
+        else:
+            self._drop(job, why)
+
+    def _hand_over(self, now: int, job: Holding, coordinator: NodeId, epoch: int) -> None:
+        """Another coordinator: what runs ends by itself, what is not started is for it to lease."""
+        for lease in job.leases.values():
+            self._unqueue(lease)
+        job.hand_over(coordinator, epoch)
+        job.report_at = (
+            now if job.orphans else NEVER
+        )  # before we ask for anything, so that it does not lease it anew
 
     def _drop(self, job: Holding, why: str) -> None:
         del self._jobs[job.job]

@@ -66,6 +66,8 @@ class Register(NamedTuple):
 class AppendLog(NamedTuple):
     """Keys that hold a growing tuple: append(key, value) -> the new length, read(key) -> the tuple.
 
+    submit(key, value) -> the value is an append that does not tell the length.
+
     The length shows an append that took effect twice, which a register would hide: for sessions that promise once.
     """
 
@@ -84,6 +86,8 @@ class AppendLog(NamedTuple):
                 return state, state
             case "append", (_, value):
                 return (*state, value), len(state) + 1
+            case "submit", (_, value):
+                return (*state, value), value
         raise ValueError(f"a log has no {operation}{arguments}")
 
     def only_looks(self, operation: Operation) -> bool:

@@ -21,6 +21,7 @@ class Partitions:
         self._names, self._rng = names, rng
         self._cut: Pairs = frozenset()
         self._mute: dict[NodeId, int] = {}
+        self._deaf: dict[NodeId, int] = {}
         self._until = 0
         self._kinds: list[Callable[[list[NodeId]], Pairs]] = rng.choice(
             [[_none], [_none, _split], [_none, _split, _one_way, _bridge, _ring], [_none, _one_way]]
@@ -28,23 +29,41 @@ class Partitions:
 
     def cut(self, src: NodeId, receiver: NodeId) -> bool:
         """Whether nothing gets from one to the other now."""
-        return (src, receiver) in self._cut or src in self._mute
+        return (src, receiver) in self._cut or src in self._mute or receiver in self._deaf
+
+    @property
+    def active(self) -> bool:
+        """Whether somebody does not reach somebody."""
+        return bool(self._cut)
 
     def mute(self, name: NodeId, until: int) -> None:
         """What `name` says is lost for a while, though it hears."""
         self._mute[name] = until
 
+    def deafen(self, name: NodeId, until: int) -> None:
+        """`name` hears nothing for a while, though it is heard."""
+        self._deaf[name] = until
+
     def change(self, now: int) -> None:
-        """Go on to the next partition when it is time, and let those be heard again whose time is over."""
+        """Go on to the next partition when it is time, and let those be heard, or hear, again whose time is over."""
         self._mute = {name: until for name, until in self._mute.items() if until > now}
+        self._deaf = {name: until for name, until in self._deaf.items() if until > now}
         if now >= self._until:
-            names = self._rng.sample(self._names, len(self._names))
-            self._cut = self._rng.choice(self._kinds)(names)
-            self._until = now + self._rng.randint(0, LASTS_NS_MAX)
+            self._begin(now, self._rng.choice(self._kinds))
+
+    def strike(self, now: int) -> None:
+        """Cut the network now, just when somebody has begun something; not in worlds whose networks stay whole."""
+        kinds = [kind for kind in self._kinds if kind is not _none]
+        if kinds:
+            self._begin(now, self._rng.choice(kinds))
+
+    def _begin(self, now: int, kind: Callable[[list[NodeId]], Pairs]) -> None:
+        self._cut = kind(self._rng.sample(self._names, len(self._names)))
+        self._until = now + self._rng.randint(0, LASTS_NS_MAX)
 
     def heal(self) -> None:
         """Everybody reaches everybody."""
-        self._cut, self._mute = frozenset(), {}
+        self._cut, self._mute, self._deaf = frozenset(), {}, {}
 
 
 def _none(_names: list[NodeId]) -> Pairs:

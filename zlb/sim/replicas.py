@@ -7,20 +7,19 @@ client be answered. What the clients saw must be linearizable.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
 from zlb.core.config import RaftConfig
-from zlb.core.effects import Effect, Send
+from zlb.core.effects import Effect
 from zlb.core.events import CommandApplied, Event, ReadConfirmed, RoleChanged
-from zlb.core.ids import Endpoint, NodeId, RunId
+from zlb.core.ids import NodeId
 from zlb.core.limits import MS, SECOND
-from zlb.core.message import Message
-from zlb.core.node import Statistics
-from zlb.core.replica import Configuration, Saved, fold
-from zlb.core.work import Outcome, Rate, Record
+from zlb.core.replica import Configuration, ReplicaRecord, Saved, fold
+from zlb.core.work import Record
 from zlb.protocols.raft.machine import Refusal
 from zlb.protocols.raft.replica import Replica
 from zlb.protocols.raft.sessions import Sessions, command, open_session, opened
@@ -28,9 +27,10 @@ from zlb.sim.cpu import Cpu
 from zlb.sim.history import Operation
 from zlb.sim.invariants import Invariants
 from zlb.sim.linearizability import AppendLog, check
+from zlb.sim.member import Clock, Lists, Member, endpoint_of
 from zlb.sim.partitions import Partitions
 from zlb.sim.weather import Weather, draw_replicas, stream
-from zlb.sim.world import Machine, World
+from zlb.sim.world import World
 
 CALM_NS = 60 * SECOND
 STEP_NS = 10 * MS
@@ -39,77 +39,13 @@ PATIENCE_NS = 400 * MS
 """A client that has no answer by then asks another replica."""
 FIERCE = 0.25
 """Share of worlds of five in which leaders come and go as fast as they can."""
+SYNC_NS_MAX_FIERCE = 2 * MS
+"""Their syncs are quick, and their clocks steady: only then do leaders get anywhere before they go."""
 MUTE_NS_MAX = 1000 * MS
+STRUCK = 0.5
+"""Share of changes of the configuration at which the network is cut, in worlds where it ever is."""
 KEYS = 3
 SESSION_NS = 3600 * SECOND
-
-
-class Lists:
-    """The state machine of the simulator: lists under keys. A doubled command shows, for lists grow."""
-
-    def __init__(self) -> None:
-        self.lists: dict[str, tuple[int, ...]] = {}
-
-    def apply(self, _time_ns: int, payload: bytes) -> bytes:
-        """Append a value to the list of a key; the result is its length."""
-        key, value = msgspec.msgpack.decode(payload, type=tuple[str, int])
-        self.lists[key] = (*self.lists.get(key, ()), value)
-        return msgspec.msgpack.encode(len(self.lists[key]))
-
-    def snapshot(self) -> bytes:
-        """See `StateMachine.snapshot`."""
-        return msgspec.msgpack.encode(self.lists)
-
-    def restore(self, data: bytes) -> None:
-        """See `StateMachine.restore`."""
-        self.lists = msgspec.msgpack.decode(data, type=dict[str, tuple[int, ...]])
-
-
-class Member:
-    """A replica as a node of the simulated world: it dials by endpoint, and its clock has a rate of its own."""
-
-    def __init__(self, replica: Replica, lists: Lists, clock: tuple[float, int]) -> None:
-        self.replica, self.lists = replica, lists
-        self._rate, self._offset = clock
-
-    def local(self, now: int) -> int:
-        """What this machine's clock says."""
-        return int(now * self._rate) + self._offset
-
-    def deadline(self) -> int:
-        """See `Node.deadline`."""
-        return int((self.replica.deadline() - self._offset) / self._rate) + 1
-
-    def on_start(self, now: int) -> list[Effect]:
-        """See `Node.on_start`."""
-        return self.dialled(self.replica.on_start(self.local(now)))
-
-    def on_tick(self, now: int) -> list[Effect]:
-        """See `Node.on_tick`."""
-        return self.dialled(self.replica.on_tick(self.local(now)))
-
-    def on_message(self, now: int, src: NodeId, message: Message) -> list[Effect]:
-        """See `Node.on_message`."""
-        return self.dialled(self.replica.on_message(self.local(now), src, message))
-
-    def on_done(self, now: int, run_id: RunId, outcome: Outcome) -> list[Effect]:
-        """See `Node.on_done`; a replica runs nothing."""
-        raise AssertionError("nothing was run")
-
-    def on_stop(self, now: int) -> list[Effect]:
-        """See `Node.on_stop`."""
-        return []
-
-    def statistics(self) -> Statistics:
-        """See `Node.statistics`."""
-        return {}
-
-    def dialled(self, effects: list[Effect]) -> list[Effect]:
-        """The effects, sent to endpoints instead of names."""
-        return [
-            Send(endpoint_of(effect.to), effect.message) if isinstance(effect, Send) else effect
-            for effect in effects
-        ]
 
 
 Tamper = Callable[[Member], None]
@@ -146,15 +82,12 @@ class ReplicasOutcome:
     operations: int
     terms: int
     virtual_ns: int
+    faults: Counter[str]
+    """How often what befell them."""
 
 
 class ReplicasFailure(AssertionError):
     """An invariant did not hold; the text holds seed, weather and the last effects."""
-
-
-def endpoint_of(name: str) -> Endpoint:
-    """Where a replica of the simulation listens."""
-    return Endpoint(f"inproc://{name}")
 
 
 def run(seed: int, tamper: Tamper | None = None) -> ReplicasOutcome:
@@ -180,10 +113,15 @@ class Cluster:
     clients: list[Client] = field(init=False)
     history: list[Operation] = field(default_factory=list)
     names: list[NodeId] = field(init=False)
+    clocks: dict[NodeId, Clock] = field(default_factory=dict)
     _dice: random.Random = field(init=False)
+    _clock_dice: random.Random = field(init=False)
     _disturbances: list[str] = field(init=False)
+    _fierce: bool = field(init=False)
     _strikes: float = field(init=False)
     """Probability that a leader dies when it has applied a command, and that its first words are lost."""
+    _deafens: float = field(init=False)
+    """Probability that a leader does not hear of the next one."""
     _waiting: dict[tuple[NodeId, int, int], tuple[Client, int, bool]] = field(default_factory=dict)
     """Who waits for the entry of an index and a term at a replica."""
     _reading: dict[int, tuple[Client, int]] = field(default_factory=dict)
@@ -192,8 +130,13 @@ class Cluster:
 
     def __post_init__(self) -> None:
         self._dice = dice = stream(self.seed, "replicas")
+        self._clock_dice = stream(self.seed, "clocks")
         self.weather = draw_replicas(self.seed)
-        fierce = dice.random() < FIERCE
+        self._fierce = fierce = dice.random() < FIERCE
+        if fierce:
+            quick = min(self.weather.sync_ns_max, SYNC_NS_MAX_FIERCE)
+            leaves = self.weather.leaves * dice.choice([0, 1])
+            self.weather = replace(self.weather, sync_ns_max=quick, jumps=0, leaves=leaves)
         self.names = [
             NodeId(f"r{number}")
             for number in range((5 if fierce else dice.choice([1, 3, 3, 3, 5, 5, 7])) + 1)
@@ -201,11 +144,13 @@ class Cluster:
         voters = tuple(self.names[:-1])  # the last one may join later
         self.invariants = Invariants()
         self.world = World(self.seed, self.weather, self._on_event)
-        self.world.before, self.world.after = self._before, self._after
+        self.world.onlooker = self.invariants
         self.partitions = Partitions(self.names, stream(self.seed, "partitions"))
         self.world.network.cut = self.partitions.cut
         self._strikes = 0.5 if fierce else dice.choice([0.0, 0.0, 0.1])
-        self._disturbances = dice.choice([["add", "add", "remove", "transfer", "cut", "kill"], ["kill"]])
+        self._deafens = dice.choice([0.0, 0.5, 1.0])
+        changing = ["add", "add", "add", "remove", "remove", "transfer", "cut", "kill", "isolate"]
+        self._disturbances = dice.choice([changing, ["kill"] if fierce else changing, ["kill"], ["isolate"]])
         self.clients = [Client(f"c{number}") for number in range(dice.randint(1, 5))]
         config = RaftConfig(
             election_ns_min=150 * MS if fierce else dice.choice([150 * MS, 500 * MS]),
@@ -217,25 +162,28 @@ class Cluster:
         )
         for name in self.names:
             founders = Configuration(voters) if name in voters else Configuration(())
-            clock = dice.choice([1.0, 1.0, 0.9, 1.1]), dice.randrange(1000) * SECOND
+            self.clocks[name] = Clock(dice.choice([1.0, 1.0, 0.9, 1.1]), dice.randrange(1000) * SECOND)
             self.world.add(
                 name,
-                self._booter(name, founders, config, clock),
+                self._booter(name, founders, config),
                 lambda: Cpu(0, 1.0, {}),
                 listen=endpoint_of(name),
+                syncs=True,
             )
 
     def _booter(
-        self, name: NodeId, founders: Configuration, config: RaftConfig, clock: tuple[float, int]
+        self, name: NodeId, founders: Configuration, config: RaftConfig
     ) -> Callable[[int, list[Record], random.Random], Member]:
         def boot(incarnation: int, disk: list[Record], dice: random.Random) -> Member:
             saved = Saved()
             for record in disk:
-                assert not isinstance(record, Rate)
+                assert isinstance(record, ReplicaRecord)
                 saved = fold(saved, record)
+            self.invariants.booted(name, saved)
+            self._waiting = {key: who for key, who in self._waiting.items() if key[0] != name}
             lists = Lists()
             replica = Replica(name, saved, founders, Sessions(lists, SESSION_NS), config, dice)
-            member = Member(replica, lists, clock)
+            member = Member(replica, lists, self.clocks[name])
             if self.tamper is not None:
                 self.tamper(member)
             return member
@@ -251,6 +199,7 @@ class Cluster:
             world.run(world.now + STEP_NS)
             self.partitions.change(world.now)
             self._disturb()
+            self._shake_clocks()
             self._clients_act(new=True)
         world.calm()
         self.partitions.heal()
@@ -274,6 +223,7 @@ class Cluster:
             len(self.history),
             self.invariants.highest_term,
             world.now,
+            sum((machine.disk.counts for machine in world.machines.values()), world.counts),
         )
 
     def _at_rest(self) -> bool:
@@ -312,17 +262,26 @@ class Cluster:
         if leader is None:
             return
         what = self._dice.choice(self._disturbances)
+        if what == "add":  # others are voters already
+            other = self._dice.choice(self._outside(leader) or self.names)
         if what == "kill":
             self.world.crash(self.world.machines[leader])
             return
+        if what == "isolate":  # it goes on for a while, and so may others without it
+            until = self.world.now + self._dice.randint(0, MUTE_NS_MAX)
+            self.partitions.mute(leader, until)
+            self.partitions.deafen(leader, until)
+            if self.weather.jumps:
+                self._jump(leader)
+            return
 
         def step(member: Member, now: int) -> list[Effect]:
-            replica, local = member.replica, member.local(now)
+            replica, local = member.replica, member.clock.read(now)
             match what:
                 case "add":
-                    replica.add(local, other)
+                    self._changing(replica.add(local, other))
                 case "remove" if len(replica.configuration.voters) > 2:
-                    replica.remove(local, other)
+                    self._changing(replica.remove(local, other))
                 case "transfer":
                     replica.transfer(local, other)
                 case "cut" if replica.committed:
@@ -330,6 +289,31 @@ class Cluster:
             return []
 
         self.world.call(self.world.now, leader, step)
+
+    def _outside(self, leader: NodeId) -> list[NodeId]:
+        """Who is no voter, as that leader has it."""
+        member = self.world.machines[leader].node
+        assert isinstance(member, Member)
+        return [name for name in self.names if name not in member.replica.configuration.voters]
+
+    def _changing(self, placed: int | Refusal) -> None:
+        """A leader has begun to change the configuration, or refused to: often the network fails just then."""
+        if isinstance(placed, Refusal) or self.world.weather is None:
+            return
+        if self._dice.random() < STRUCK:
+            self.partitions.strike(self.world.now)
+        self.world.counts["changes"] += 1
+        self.world.counts["changes in a partition"] += self.partitions.active
+
+    def _shake_clocks(self) -> None:
+        """Now and then a clock jumps."""
+        if self._clock_dice.random() < self.weather.jumps:
+            self._jump(self._clock_dice.choice(self.names))
+
+    def _jump(self, name: NodeId) -> None:
+        by = self._clock_dice.randint(self.weather.jump_ns_min, self.weather.jump_ns_max)
+        self.world.counts["jumps back" if by < 0 else "jumps forward"] += 1
+        self.clocks[name].jump(by)
 
     # -- clients
 
@@ -354,14 +338,17 @@ class Cluster:
         self._ask(client)
 
     def _ask(self, client: Client) -> None:
-        """Ask some replica, preferably one that leads, or still believes to."""
-        leaders = [
-            name for name, member in self._members() if member.replica.leader
-        ]  # or who believes to be one
-        name = self._dice.choice(leaders if leaders and self._dice.random() < 0.7 else self.names)
-        client.asked, client.asked_at = name, self.world.now
+        """Ask some replica, preferably one that leads or still believes to: whoever led longest ago to read."""
         assert client.operation is not None
         operation, key, value = client.operation
+        leading = sorted(
+            (member.replica.term, name) for name, member in self._members() if member.replica.leader
+        )
+        name = self._dice.choice(self.names)
+        if leading and self._dice.random() < 0.7:
+            oldest_or_latest = leading[0 if operation == "read" else -1]
+            _, name = self._dice.choice(leading) if self._fierce else oldest_or_latest
+        client.asked, client.asked_at = name, self.world.now
         self._tokens += 1
         token, number = self._tokens, client.number
         opens = client.session is None
@@ -370,7 +357,7 @@ class Cluster:
             asked = command(client.session, client.sequence, msgspec.msgpack.encode((key, value)))
 
         def step(member: Member, now: int) -> list[Effect]:
-            replica, local = member.replica, member.local(now)
+            replica, local = member.replica, member.clock.read(now)
             if operation == "read":
                 self._reading[token] = client, number
                 return member.dialled(replica.read(local, token))
@@ -384,10 +371,8 @@ class Cluster:
     def _on_event(self, name: NodeId, event: Event) -> None:
         self.invariants.on_event(name, event)
         match event:
-            case RoleChanged("leader") if (
-                self.world.weather is not None and self._dice.random() < self._strikes
-            ):
-                self.partitions.mute(name, self.world.now + self._dice.randint(0, MUTE_NS_MAX))
+            case RoleChanged("leader") if self.world.weather is not None:
+                self._greet(name)
             case CommandApplied(log_index, term, result):
                 self._maybe_strike(name)
                 waiting = self._waiting.pop((name, log_index, term), None)
@@ -399,7 +384,18 @@ class Cluster:
                     assert client.operation is not None
                     member = self.world.machines[name].node
                     assert isinstance(member, Member)
-                    self._answer(client, member.lists.lists.get(client.operation[1], ()))
+                    self._answer(client, member.shown[token].get(client.operation[1], ()))
+
+    def _greet(self, name: NodeId) -> None:
+        """A new leader: its first words may be lost, and one who led before may not hear of it."""
+        dice, until = self._dice, self.world.now + self._dice.randint(0, MUTE_NS_MAX)
+        if dice.random() < self._strikes:
+            self.partitions.mute(name, until)
+        for other, member in self._members():
+            if other != name and member.replica.leader is not None:
+                self.world.counts["two leaders"] += 1
+                if dice.random() < self._deafens:
+                    self.partitions.deafen(other, until)
 
     def _applied(self, client: Client, number: int, opens: bool, result: object) -> None:
         """A command has had its result: a session, or the length of a list."""
@@ -420,11 +416,3 @@ class Cluster:
             Operation(client.name, operation, arguments, result, client.invoked_at, self.world.now)
         )
         client.operation = None
-
-    def _before(self, machine: Machine, effect: Effect) -> None:
-        assert isinstance(machine.node, Member)
-        self.invariants.before(machine, machine.node.replica, effect)
-
-    def _after(self, machine: Machine) -> None:
-        if isinstance(machine.node, Member):
-            self.invariants.after(machine.name, machine.node.replica)

@@ -6,21 +6,23 @@ import sys
 
 import click
 
-from zlb.sim import grid, replicas
+from zlb.sim import grid, replicas, tracked
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option("--first", default=0, help="First seed.")
 @click.option("--seeds", default=1000, help="How many seeds.")
-@click.option("--room", type=click.Choice(["grid", "replicas"]), default="grid", help="What is simulated.")
+@click.option(
+    "--room", type=click.Choice(["grid", "replicas", "tracked"]), default="grid", help="What is simulated."
+)
 @click.option("-v", "--verbose", is_flag=True, help="One line a seed: digest, effects, what it came to.")
 def main(first: int, seeds: int, room: str, verbose: bool) -> None:
-    """Run simulated peers and jobs, or replicas of a log, under SEEDS different weathers and check everything."""
-    run = _grid if room == "grid" else _replicas
+    """Run simulated peers and jobs, replicas of a log, or both, under SEEDS different weathers and check everything."""
+    run = {"grid": _grid, "replicas": _replicas, "tracked": _tracked}[room]
     for seed in range(first, first + seeds):
         try:
             line = run(seed)
-        except (grid.GridFailure, replicas.ReplicasFailure) as failure:
+        except (grid.GridFailure, replicas.ReplicasFailure, tracked.TrackedFailure) as failure:
             click.echo(str(failure), err=True)
             sys.exit(6)
         if verbose:
@@ -38,6 +40,13 @@ def _replicas(seed: int) -> str:
     outcome = replicas.run(seed)
     did = f"{outcome.operations} operations, {outcome.terms} terms"
     return f"{seed} {outcome.digest} {outcome.effects} {did} {outcome.virtual_ns / 1e9:.1f}s"
+
+
+def _tracked(seed: int) -> str:
+    outcome = tracked.run(seed)
+    ended = " ".join(f"{job}={status}" for job, status in outcome.ended.items())
+    did = f"{outcome.epochs} epochs, {outcome.again} again"
+    return f"{seed} {outcome.digest} {outcome.effects} {ended} {did} {outcome.virtual_ns / 1e9:.1f}s"
 
 
 if __name__ == "__main__":

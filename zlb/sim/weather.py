@@ -37,6 +37,17 @@ class Weather:
     of the configuration, a hand-over or a cut of the log, every 10 ms."""
     chaos_ns: int
     """When the faults end: what is left then must finish."""
+    sync_ns_max: int = 0
+    """A sync of a disk takes up to so long."""
+    sync_fails: float = 0.0
+    """At each sync: the process dies then, and what was synced is on the disk, or not."""
+    sync_blocks: bool = False
+    """Whether a node does nothing during a sync, as our driver; if not, it goes on, but what it does waits."""
+    jumps: float = 0.0
+    """Probability that some clock jumps, every 10 ms."""
+    jump_ns_min: int = 0
+    """Below 0: clocks go back."""
+    jump_ns_max: int = 0
 
     @property
     def fair(self) -> bool:
@@ -72,7 +83,7 @@ def draw(seed: int) -> Weather:
 def draw_replicas(seed: int) -> Weather:
     """The weather of `seed` for replicas of a log: they talk much, so crashes per effect are rarer."""
     rng = stream(seed, "weather")
-    return Weather(
+    weather = Weather(
         loss=rng.choice([0.0, 0.0, 0.02, 0.1, 0.3]),
         double=rng.choice([0.0, 0.0, 0.05, 0.3]),
         delay_ns_min=rng.choice([MS // 10, MS]),
@@ -82,6 +93,17 @@ def draw_replicas(seed: int) -> Weather:
         pause=rng.choice([0.0, 0.0, 0.001, 0.005]),
         pause_ns_max=rng.choice([200 * MS, 2000 * MS]),
         submitter_dies=0.0,
-        leaves=rng.choice([0.0, 0.0, 0.02, 0.1]),
+        leaves=rng.choice([0.0, 0.02, 0.02, 0.1]),
         chaos_ns=rng.choice([5, 10, 20]) * 1000 * MS,
+    )
+    asleep_ns_max = rng.choice([1000 * MS, 60_000 * MS])  # as a virtual machine that was suspended, or moved
+    jump_ns_min, jump_ns_max = rng.choice([(-1000 * MS, 0), (0, asleep_ns_max)])
+    return replace(
+        weather,
+        sync_ns_max=rng.choice([0, 2 * MS, 20 * MS, 200 * MS]),
+        sync_fails=rng.choice([0.0, 0.0, 0.003, 0.03]),
+        sync_blocks=rng.random() < 0.3,
+        jumps=rng.choice([0.0, 0.0, 0.002, 0.01]),
+        jump_ns_min=jump_ns_min,
+        jump_ns_max=jump_ns_max,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from zlb.core.message import Message
 from zlb.core.node import Node
 from zlb.core.work import Record
 from zlb.sim.cpu import Cpu
+from zlb.sim.disk import Disk
 from zlb.sim.network import Network
 from zlb.sim.transcript import Transcript
 from zlb.sim.weather import Weather, stream
@@ -26,6 +28,25 @@ Watch = Callable[[NodeId, Event], None]
 TRANSCRIPT_KEPT = 200
 
 
+class Onlooker:
+    """Sees what happens in a world, as it happens; this one looks away."""
+
+    def returned(self, machine: Machine, effects: list[Effect]) -> None:
+        """A node has taken a step that came to `effects`; none is performed yet."""
+
+    def before(self, machine: Machine, effect: Effect) -> None:
+        """An effect is about to be performed."""
+
+    def after(self, machine: Machine) -> None:
+        """A machine has taken a step and lives; some of its effects may wait for its disk."""
+
+    def syncing(self, machine: Machine, records: list[Record]) -> None:
+        """A sync of `records` begins, of all that the machine has written since the one before."""
+
+    def synced(self, machine: Machine) -> None:
+        """The sync that began last has ended well; what waited for it is performed next."""
+
+
 @dataclass(slots=True)
 class Machine:
     """A place where a node lives, dies and returns. `disk` survives; `node` is None while it is down."""
@@ -35,7 +56,9 @@ class Machine:
     make_cpu: Callable[[], Cpu]
     crashes: bool
     returns: bool
-    disk: list[Record] = field(default_factory=list)
+    disk: Disk
+    held: list[Effect] = field(default_factory=list)
+    """Effects from the first `Persist` on that is not durable yet, also of later steps."""
     node: Node | None = None
     cpu: Cpu | None = None
     boots: int = 0
@@ -48,10 +71,9 @@ class World:
 
     def __init__(self, seed: int, weather: Weather | None, watch: Watch) -> None:
         self.seed, self.weather, self.watch = seed, weather, watch
-        self.before: Callable[[Machine, Effect], None] = lambda _machine, _effect: None
-        """Looks at every effect just before it is performed."""
-        self.after: Callable[[Machine], None] = lambda _machine: None
-        """Looks at every machine that has just taken a step and lives."""
+        self.onlooker = Onlooker()
+        self.counts: Counter[str] = Counter()
+        """Faults that occurred, by name."""
         self.now = 0
         self.machines: dict[NodeId, Machine] = {}
         self.transcript = Transcript(TRANSCRIPT_KEPT)
@@ -68,9 +90,11 @@ class World:
         listen: Endpoint | None = None,
         crashes: bool = True,
         returns: bool = True,
+        syncs: bool = False,
     ) -> Machine:
-        """Put a machine into the world; it starts at once."""
-        machine = self.machines[name] = Machine(name, boot, make_cpu, crashes, returns)
+        """Put a machine into the world; it starts at once. Without `syncs`, what it persists is durable at once."""
+        disk = Disk(stream(self.seed, f"disk/{name}")) if syncs else Disk()
+        machine = self.machines[name] = Machine(name, boot, make_cpu, crashes, returns, disk)
         if listen is not None:
             self.network.listeners[listen] = name
         self._at(self.now, name, self._start)
@@ -96,7 +120,10 @@ class World:
     def crash(self, machine: Machine) -> None:
         """The process is gone; its disk stays, its sockets don't."""
         self.transcript.add(self.now, machine.name, "crash")
+        self.counts["crashes"] += 1
         machine.node = machine.cpu = None
+        machine.disk.crash(sum(isinstance(effect, Persist) for effect in machine.held))
+        machine.held = []
         self.network.crashed(machine.name)
         if machine.returns and self.weather is not None:
             delay = self._faults.randint(1_000_000, self.weather.restart_ns_max)
@@ -151,7 +178,7 @@ class World:
         machine.boots += 1
         rng = stream(self.seed, f"{machine.name}/{machine.boots}")
         machine.cpu = machine.make_cpu()
-        machine.node = machine.boot(machine.boots, list(machine.disk), rng)
+        machine.node = machine.boot(machine.boots, machine.disk.read(), rng)
         self.transcript.add(self.now, machine.name, "start")
         self._perform(machine, machine.node.on_start(self.now))
 
@@ -170,18 +197,72 @@ class World:
     # -- effects
 
     def _perform(self, machine: Machine, effects: list[Effect]) -> None:
-        for effect in effects:
-            if self.weather is not None and machine.crashes and self._faults.random() < self.weather.crash:
+        """The node has taken a step: perform what it came to, or let it wait behind what waits already."""
+        self.onlooker.returned(machine, effects)
+        if not (self._wait(machine, effects) if machine.held else self._go_on(machine, effects, 0)):
+            return
+        self.onlooker.after(machine)
+        if self.weather is not None and self._faults.random() < self.weather.pause:
+            self.counts["pauses"] += 1
+            machine.paused_until = self.now + self._faults.randint(0, self.weather.pause_ns_max)
+
+    def _wait(self, machine: Machine, effects: list[Effect]) -> bool:
+        """Have effects wait for the sync that is under way; false if the machine goes down."""
+        machine.held += effects
+        for _ in effects:
+            if self._crashes(machine):
                 self.crash(machine)
-                return
+                return False
+        return True
+
+    def _go_on(self, machine: Machine, effects: list[Effect], durable: int) -> bool:
+        """Perform effects in order up to the first record that is not durable: the first `durable` ones are.
+
+        False if the machine goes down.
+        """
+        for number, effect in enumerate(effects):
+            if self._crashes(machine):
+                self.crash(machine)
+                return False
+            if isinstance(effect, Persist) and not machine.disk.at_once:
+                if durable == 0:
+                    self._sync(machine, effects[number:])
+                    return True
+                durable -= 1
             self.transcript.add(self.now, machine.name, effect)
-            self.before(machine, effect)
+            self.onlooker.before(machine, effect)
             self._act(machine, effect)
             if machine.node is None:
-                return
-        self.after(machine)
-        if self.weather is not None and self._faults.random() < self.weather.pause:
-            machine.paused_until = self.now + self._faults.randint(0, self.weather.pause_ns_max)
+                return False
+        return True
+
+    def _crashes(self, machine: Machine) -> bool:
+        return self.weather is not None and machine.crashes and self._faults.random() < self.weather.crash
+
+    def _sync(self, machine: Machine, held: list[Effect]) -> None:
+        """Make all records that wait durable, together; what follows the first of them waits until then."""
+        records = [effect.record for effect in held if isinstance(effect, Persist)]
+        machine.held = held
+        boots, ends_at = machine.boots, self.now + machine.disk.begin(records, self.weather)
+        self.transcript.add(self.now, machine.name, f"sync {len(records)}")
+        self.onlooker.syncing(machine, records)
+
+        def end(machine: Machine) -> None:
+            if machine.node is not None and machine.boots == boots:
+                self._synced(machine, len(records))
+
+        self._at(ends_at, machine.name, end)
+        if self.weather is not None and self.weather.sync_blocks:
+            machine.paused_until = max(machine.paused_until, ends_at)
+
+    def _synced(self, machine: Machine, count: int) -> None:
+        if not machine.disk.end(self.weather):
+            self.crash(machine)  # as a process that does not know what is on its disk must
+            return
+        self.transcript.add(self.now, machine.name, "synced")
+        self.onlooker.synced(machine)
+        held, machine.held = machine.held, []
+        self._go_on(machine, held, count)
 
     def _act(self, machine: Machine, effect: Effect) -> None:
         cpu = machine.cpu
@@ -192,14 +273,15 @@ class World:
             case Publish(message):
                 self.network.publish(machine.name, message)
             case Persist(record):
-                machine.disk.append(record)
+                if machine.disk.at_once:
+                    machine.disk.write(record)
             case Run(run_id, work):
                 cpu.run(self.now, run_id, work)
             case Stop(run_id):
                 cpu.stop(self.now, run_id)
             case Emit(event):
                 self.watch(machine.name, event)
-                if isinstance(event, NeighbourLost):
+                if isinstance(event, NeighbourLost) and not event.is_back:
                     self.network.forget(machine.name, event.node)
                 if isinstance(event, Stopped):
                     machine.node = machine.cpu = None

@@ -8,12 +8,13 @@ from msgspec import Meta, Struct
 
 from zlb.core.ids import Span
 from zlb.core.limits import (
-    ENDPOINT_BYTES_MAX,
     HITS_PER_REPORT_MAX,
     INTEGERS_MAX,
     LEASES_PER_MESSAGE_MAX,
     NEIGHBOURS_TOLD_MAX,
     PARAMS_BYTES_MAX,
+    PRIORITY_DEFAULT,
+    PRIORITY_MAX,
     RATE_MAX,
     SPANS_PER_PART_MAX,
     TEXT_BYTES_MAX,
@@ -30,8 +31,17 @@ from zlb.wire.replication import (
     RequestVoteReply,
     TimeoutNow,
 )
+from zlb.wire.tracking import (
+    Heartbeat,
+    HeartbeatAck,
+    Heartbeats,
+    NodeOrNone,
+    Roster,
+    TrackerReply,
+    TrackerRequest,
+    Where,
+)
 
-Where = Annotated[str, Meta(max_length=ENDPOINT_BYTES_MAX)]
 Text = Annotated[str, Meta(max_length=TEXT_BYTES_MAX)]
 PerSecond = Annotated[float, Meta(ge=0, le=RATE_MAX)]
 
@@ -44,6 +54,7 @@ class Hello(Message, frozen=True):
     dialled: Where
     listen: Where
     publish: Where
+    cluster: NodeOrNone = ""
 
 
 class Welcome(Message, frozen=True):
@@ -55,6 +66,7 @@ class Welcome(Message, frozen=True):
     listen: Where
     publish: Where
     neighbours: Annotated[tuple[Where, ...], Meta(max_length=NEIGHBOURS_TOLD_MAX)]
+    cluster: NodeOrNone = ""
 
 
 class Goodbye(Message, frozen=True):
@@ -85,6 +97,8 @@ class JobAdvert(Advert, frozen=True):
     job: Name
     kernel: Name
     unleased: Count
+    epoch: Count = 0
+    priority: Annotated[int, Meta(ge=0, le=PRIORITY_MAX)] = PRIORITY_DEFAULT
 
 
 class TaskRequest(Message, frozen=True):
@@ -96,6 +110,7 @@ class TaskRequest(Message, frozen=True):
     want: Annotated[int, Meta(ge=1, le=LEASES_PER_MESSAGE_MAX)]
     rate: PerSecond
     knows: bool
+    epoch: Count = 0
 
 
 class Done(Struct, array_like=True, frozen=True, gc=False):
@@ -145,7 +160,10 @@ class Reported(Struct, array_like=True, frozen=True, gc=False):
 
 
 class Part(Struct, array_like=True, frozen=True, gc=False):
-    """News about one lease: what is done since the last report, the hits in it, whether the worker gives it up."""
+    """News about one lease: what is done since the last report, the hits in it, whether the worker gives it up.
+
+    Lease 0 is none: integers searched under an earlier epoch.
+    """
 
     lease: Count
     ended: bool
@@ -162,13 +180,15 @@ class TaskReport(Message, frozen=True):
     incarnation: Count
     sequence: Count
     parts: Annotated[tuple[Part, ...], Meta(max_length=LEASES_PER_MESSAGE_MAX)]
+    epoch: Count = 0
 
 
 class TaskAck(Message, frozen=True):
-    """The report of that sequence is in the ledger."""
+    """The report of that sequence is in the ledger; if it is `kept`, also should the coordinator die."""
 
     job: Key
     sequence: Count
+    kept: bool = True
 
 
 class TaskCancel(Message, frozen=True):
@@ -198,6 +218,12 @@ KINDS: dict[int, type[Message]] = {
     10: TaskAck,
     11: TaskCancel,
     12: JobClosed,
+    16: TrackerRequest,
+    17: TrackerReply,
+    18: Heartbeat,
+    19: HeartbeatAck,
+    20: Heartbeats,
+    21: Roster,
     32: RequestVote,
     33: RequestVoteReply,
     34: AppendEntries,

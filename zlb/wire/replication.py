@@ -12,11 +12,10 @@ from zlb.core.limits import (
     SNAPSHOT_CHUNK_BYTES_MAX,
 )
 from zlb.core.message import Count, Key, Message
+from zlb.core.replica import Entry
 
 Chunk = Annotated[bytes, Meta(max_length=SNAPSHOT_CHUNK_BYTES_MAX)]
 Nodes = Annotated[tuple[Key, ...], Meta(max_length=REPLICAS_MAX)]
-WireEntry = tuple[Count, Annotated[int, Meta(ge=0, le=2)], Count, bytes]
-"""Term, kind, log time in ns, data."""
 
 
 class RequestVote(Message, frozen=True):
@@ -45,7 +44,7 @@ class AppendEntries(Message, frozen=True):
     previous_term: Count
     commit: Count
     round: Count
-    entries: Annotated[tuple[WireEntry, ...], Meta(max_length=ENTRIES_PER_MESSAGE_MAX)]
+    entries: Annotated[tuple[Entry, ...], Meta(max_length=ENTRIES_PER_MESSAGE_MAX)]
 
 
 class AppendEntriesReply(Message, frozen=True):

@@ -7,9 +7,9 @@ import zlib
 import msgspec
 
 from zlb.core.limits import SNAPSHOT_BYTES_MAX
-from zlb.core.replica import Append, Entry, EntryKind, Index, Term
-from zlb.protocols.raft.log import Log, unpack_configuration
-from zlb.wire.replication import AppendEntries, AppendEntriesReply, InstallSnapshot, WireEntry
+from zlb.core.replica import Append, Entry, Index, Term
+from zlb.protocols.raft.log import CONFIGURATION, Log, unpack_configuration
+from zlb.wire.replication import AppendEntries, AppendEntriesReply, InstallSnapshot
 
 
 def accept(
@@ -35,30 +35,27 @@ def accept(
 
 def well_formed(append: AppendEntries) -> bool:
     """Whether the configurations among the entries can be read: what cannot must not get into the log."""
-    for _, kind, _, data in append.entries:
-        if kind == EntryKind.CONFIGURATION:
+    for entry in append.entries:
+        if entry.kind is CONFIGURATION:
             try:
-                unpack_configuration(data)
+                unpack_configuration(entry.data)
             except msgspec.MsgspecError:
                 return False
     return True
 
 
-def _take(log: Log, committed: Index, wired: tuple[WireEntry, ...], previous: Index) -> Append | None:
+def _take(log: Log, committed: Index, entries: tuple[Entry, ...], previous: Index) -> Append | None:
     """Put entries behind `previous`, and take back what conflicts with them."""
     known = 0
-    while known < len(wired) and log.term_at(previous + 1 + known) == wired[known][0]:
+    while known < len(entries) and log.term_at(previous + 1 + known) == entries[known].term:
         known += 1
-    if known == len(wired):
+    if known == len(entries):
         return None
     first = previous + 1 + known
     assert first > committed, "a leader contradicts what is committed"
     log.truncate(first)
-    entries = tuple(
-        Entry(term, EntryKind(kind), time_ns, data) for term, kind, time_ns, data in wired[known:]
-    )
-    log.append(entries)
-    return Append(first, entries)
+    log.append(entries[known:])
+    return Append(first, entries[known:])
 
 
 class Incoming:

@@ -96,8 +96,10 @@ class Leader:
     def append(self, now: int, kind: EntryKind, data: bytes) -> Index:
         """Put an entry of our term at the end of the log; it travels with the next `replicate`."""
         began_at, log_time = self.clock
-        self.log.append((Entry(self.term, kind, log_time + max(0, now - began_at), data),))
-        return self.log.last
+        time_ns = max(
+            self.log.last_time_ns, log_time + now - began_at
+        )  # our clock may go back, log time does not
+        return self.log.put(Entry(self.term, kind, time_ns, data))
 
     # -- sending
 
@@ -141,8 +143,7 @@ class Leader:
         if term is None:
             self._start_snapshot(node, progress)
             return
-        wired = tuple((entry.term, int(entry.kind), entry.time_ns, entry.data) for entry in entries)
-        self.send(node, AppendEntries(self.term, previous, term, self.committed, self.round, wired))
+        self.send(node, AppendEntries(self.term, previous, term, self.committed, self.round, entries))
 
     def _start_snapshot(self, node: NodeId, progress: Progress) -> bool:
         assert self.log.snapshot is not None, "entries are cut off but no snapshot stands for them"
@@ -245,7 +246,7 @@ class Leader:
 
     def confirmed_reads(self) -> list[Reading]:
         """Take out the reads that a majority has confirmed since they were asked."""
-        if self.committed < self.noop:
+        if not self.reads or self.committed < self.noop:
             return []  # until then earlier leaders may have committed more than we know
         _, configuration = self.log.configuration
         acked = {node: progress.acked_round for node, progress in self.progress.items()}
@@ -270,7 +271,9 @@ class Leader:
     def caught_up(self, node: NodeId) -> bool:
         """Whether a learner is close enough behind to vote."""
         progress = self.progress.get(node)
-        return progress is not None and self.log.last - progress.match <= self.config.caught_up_entries
+        if progress is None or not progress.match:  # nothing was ever heard of it
+            return False
+        return self.log.last - progress.match <= self.config.caught_up_entries
 
     def configure(self, now: int, configuration: Configuration, data: bytes) -> Index:
         """Append a configuration, which counts from now on (§4.1)."""

@@ -9,6 +9,9 @@ import msgspec
 from zlb.core.limits import ENTRIES_PER_MESSAGE_MAX
 from zlb.core.replica import Configuration, Entry, EntryKind, Index, Saved, Snapshot, Term
 
+CONFIGURATION = EntryKind.CONFIGURATION
+"""A member of an `IntEnum` is slow to look up, for something asked of every entry."""
+
 
 class Log:
     """Entries `first` to `last`; those before `first` are in `snapshot`."""
@@ -68,6 +71,10 @@ class Log:
         """The entry at an index from `first` to `last`."""
         return self._entries[index - self.first]
 
+    def entries(self, first: Index, last: Index) -> list[Entry]:
+        """The entries at the indices from `first` to `last`."""
+        return self._entries[first - self.first : last + 1 - self.first]
+
     def batch(self, first: Index, bytes_max: int) -> tuple[Entry, ...]:
         """Entries from `first` on, as many as one message takes: at least one, and no more data than `bytes_max`."""
         taken: list[Entry] = []
@@ -87,6 +94,13 @@ class Log:
         """Put entries at the end."""
         self._configurations += _configurations(entries, self.last + 1)
         self._entries.extend(entries)
+
+    def put(self, entry: Entry) -> Index:
+        """Put one entry at the end: where it stands."""
+        self._entries.append(entry)
+        if entry.kind is CONFIGURATION:
+            self._configurations.append((self.last, unpack_configuration(entry.data)))
+        return self.last
 
     def truncate(self, first: Index) -> None:
         """Take back entries from `first` on, and with them their configurations."""
@@ -120,7 +134,7 @@ def _configurations(entries: Iterable[Entry], first: Index) -> list[tuple[Index,
     return [
         (index, unpack_configuration(entry.data))
         for index, entry in enumerate(entries, first)
-        if entry.kind is EntryKind.CONFIGURATION
+        if entry.kind is CONFIGURATION
     ]
 
 

@@ -30,6 +30,8 @@ from zlb.wire.replication import (
     TimeoutNow,
 )
 
+COMMAND = EntryKind.COMMAND  # a member of an `IntEnum` is slow to look up
+
 
 class Replica(Core):
     """A member of a cluster that agrees on a log, and applies it to `machine`.
@@ -143,7 +145,7 @@ class Replica(Core):
             return Refusal.TRANSFERRING
         if len(command) > ENTRY_BYTES_MAX:
             return Refusal.TOO_LARGE
-        index = self.leader.append(now, EntryKind.COMMAND, command)
+        index = self.leader.append(now, COMMAND, command)
         self._timers.set("flush", now)
         return index, self.term
 
@@ -449,12 +451,11 @@ class Replica(Core):
         """Apply what is committed by now, up to `index`."""
         if index <= self.committed:
             return
-        for at in range(self.committed + 1, index + 1):
-            entry = self.log.entry(at)
+        for at, entry in enumerate(self.log.entries(self.committed + 1, index), self.committed + 1):
             self.committed = at
             self._applied_bytes += len(entry.data)
             self._applied_at = entry.time_ns
-            if entry.kind is EntryKind.COMMAND:
+            if entry.kind is COMMAND:
                 result = self.machine.apply(entry.time_ns, entry.data)
                 self._emit(CommandApplied(at, entry.term, result))
         if self.leader is not None:
@@ -471,10 +472,11 @@ class Replica(Core):
             self._follow(now, self.term, None)
 
     def _cut_if_long(self) -> None:
-        """Let a snapshot stand for the log when it has grown (§5.1)."""
-        at = self.log.snapshot.last_index if self.log.snapshot is not None else 0
+        """Let a snapshot stand for the log when it has grown (§5.1), and by more than the last snapshot takes."""
+        last = self.log.snapshot
+        at, size = (0, 0) if last is None else (last.last_index, len(last.data))
         grown = self.committed - at >= self.config.snapshot_entries
-        if grown or self._applied_bytes >= self.config.snapshot_bytes:
+        if (grown or self._applied_bytes >= self.config.snapshot_bytes) and self._applied_bytes >= size:
             self._cut()
 
     def _cut(self) -> None:

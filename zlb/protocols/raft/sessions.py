@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -10,8 +11,8 @@ import msgspec
 from zlb.core.limits import SESSIONS_MAX
 from zlb.protocols.raft.machine import StateMachine
 
-OPEN = 0
-"""In the place of a session's number: a new one is wanted."""
+NONE = 0
+"""In the place of a session's number: the command belongs to none; an empty one opens a new session."""
 
 
 class SessionRefusal(StrEnum):
@@ -22,7 +23,7 @@ class SessionRefusal(StrEnum):
     MALFORMED = "not a command of a session"
 
 
-class Session(NamedTuple):
+class Session(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The last command of a client, its result, and when it was, in log time."""
 
     sequence: int
@@ -36,6 +37,9 @@ class _Command(NamedTuple):
     payload: bytes
 
 
+_decode_command = msgspec.msgpack.Decoder(_Command).decode
+
+
 class _State(NamedTuple):
     opened: int
     sessions: list[tuple[int, Session]]
@@ -46,25 +50,26 @@ class Sessions:
     """Hands each command of a session to `machine` once, and answers repeats with the result it had.
 
     A client opens a session and counts its commands in it from 1, one at a time. The log numbers sessions: one that was
-    opened twice, by a doubled message, merely stays unused. A command never opens one, or it could happen again once
-    its session was forgotten. Sessions end `expiry_ns` after their last command, in log time, the same everywhere.
+    opened twice, by a doubled message, merely stays unused. A command of a session never opens one, or it could happen
+    again once its session was forgotten. Commands that do no harm when they happen twice need none. Sessions end
+    `expiry_ns` after their last command, in log time, the same everywhere.
     """
 
     def __init__(self, machine: StateMachine, expiry_ns: int) -> None:
         self.machine, self.expiry_ns = machine, expiry_ns
-        self.sessions: dict[int, Session] = {}
-        """The one whose last command is longest ago comes first."""
+        self.sessions: OrderedDict[int, Session] = OrderedDict()
+        """The one whose last command is longest ago comes first: a plain dict would be slow to find it."""
         self._opened = 0
 
     def apply(self, time_ns: int, command: bytes) -> object:
         """The result of the next command, or a `SessionRefusal`; for a new session, what `opened` reads."""
         try:
-            number, sequence, payload = msgspec.msgpack.decode(command, type=_Command)
+            number, sequence, payload = _decode_command(command)
         except msgspec.MsgspecError:
             return SessionRefusal.MALFORMED
         self._expire(time_ns)
-        if number == OPEN:
-            return self._open(time_ns)
+        if number == NONE:
+            return self.machine.apply(time_ns, payload) if payload else self._open(time_ns)
         session = self.sessions.get(number)
         if session is None:
             return SessionRefusal.EXPIRED
@@ -72,8 +77,8 @@ class Sessions:
             return session.result if sequence == session.sequence else SessionRefusal.STALE
         result = self.machine.apply(time_ns, payload)
         assert isinstance(result, bytes)
-        del self.sessions[number]
         self.sessions[number] = Session(sequence, result, time_ns)
+        self.sessions.move_to_end(number)
         return result
 
     def snapshot(self) -> bytes:
@@ -85,7 +90,7 @@ class Sessions:
     def restore(self, data: bytes) -> None:
         """See `StateMachine.restore`."""
         state = msgspec.msgpack.decode(data, type=_State)
-        self._opened, self.sessions = state.opened, dict(state.sessions)
+        self._opened, self.sessions = state.opened, OrderedDict(state.sessions)
         self.machine.restore(state.inner)
 
     def _open(self, time_ns: int) -> bytes:
@@ -106,7 +111,7 @@ class Sessions:
 
 def open_session() -> bytes:
     """The command that opens a session."""
-    return msgspec.msgpack.encode(_Command(OPEN, 0, b""))
+    return repeatable(b"")
 
 
 def opened(result: bytes) -> int:
@@ -117,3 +122,8 @@ def opened(result: bytes) -> int:
 def command(session: int, sequence: int, payload: bytes) -> bytes:
     """A command of a session, as `Sessions` takes it."""
     return msgspec.msgpack.encode(_Command(session, sequence, payload))
+
+
+def repeatable(payload: bytes) -> bytes:
+    """A command of no session, which is harmless to repeat."""
+    return msgspec.msgpack.encode(_Command(NONE, 0, payload))

@@ -1,0 +1,151 @@
+"""News on its way into the log: hits before the integers they lie in, reports once all of theirs is out."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zlb.core.ids import NodeId, Span
+from zlb.core.limits import ENTRY_BYTES_MAX, HITS_PER_CHECKPOINT_MAX, SPANS_PER_CHECKPOINT_MAX
+from zlb.core.work import Hit
+from zlb.protocols.checkpoints import Checkpoints, Delta, Received
+from zlb.protocols.commands import Checkpoint, pack
+from zlb.protocols.intervals import IntervalSet
+from zlb.protocols.raft.sessions import repeatable
+
+A, B = NodeId("a"), NodeId("b")
+HALF = SPANS_PER_CHECKPOINT_MAX // 2
+
+
+def hits(count: int) -> list[Hit]:
+    return [Hit(n, b"d") for n in range(count)]
+
+
+def scattered(count: int) -> list[Span]:
+    """Spans that never touch."""
+    return [(2 * n, 2 * n + 1) for n in range(count)]
+
+
+def test_without_news_there_is_nothing_to_take() -> None:
+    news = Checkpoints()
+    assert not news and news.take() == Delta((), (), ())
+    news.add([], [])
+    assert not news
+
+
+def test_spans_are_coalesced_and_taken_once_with_their_hits_and_reports() -> None:
+    news = Checkpoints()
+    news.add([(0, 5)], [Hit(3, b"d")])
+    news.add([(5, 9), (20, 21)], [])
+    news.wait(Received(A, 1, 7))
+    assert news
+    assert news.take() == Delta(((0, 9), (20, 21)), (Hit(3, b"d"),), (Received(A, 1, 7),))
+    assert not news
+
+
+def test_a_report_that_waits_is_news_by_itself() -> None:
+    news = Checkpoints()
+    news.wait(Received(A, 1, 7))
+    assert news and news.take() == Delta((), (), (Received(A, 1, 7),))
+
+
+def test_a_report_that_comes_twice_waits_once() -> None:
+    news = Checkpoints()
+    news.wait(Received(A, 1, 7))
+    news.wait(Received(A, 1, 7))
+    news.wait(Received(B, 1, 7))
+    assert news.take().reports == (Received(A, 1, 7), Received(B, 1, 7))
+
+
+def test_reports_of_a_restarted_worker_are_others_though_they_have_the_same_number() -> None:
+    news = Checkpoints()
+    for incarnation in (1, 2):
+        news.wait(Received(A, incarnation, 7))
+    assert len(news.take().reports) == 2
+
+
+def test_hits_beyond_the_bound_come_before_all_integers() -> None:
+    news = Checkpoints()
+    news.add([(0, 10 * HITS_PER_CHECKPOINT_MAX)], hits(2 * HITS_PER_CHECKPOINT_MAX + 5))
+    news.wait(Received(A, 1, 1))
+    first, second, third = news.take(), news.take(), news.take()
+    assert [len(delta.hits) for delta in (first, second, third)] == [HITS_PER_CHECKPOINT_MAX] * 2 + [5]
+    assert first[::2] == second[::2] == ((), ())
+    assert (
+        third.done == ((0, 10 * HITS_PER_CHECKPOINT_MAX),)
+        and third.reports == (Received(A, 1, 1),)
+        and not news
+    )
+
+
+def test_hits_that_just_fit_go_with_their_integers() -> None:
+    news = Checkpoints()
+    news.add([(0, 10 * HITS_PER_CHECKPOINT_MAX)], hits(HITS_PER_CHECKPOINT_MAX))
+    assert news.take().done and not news
+
+
+def test_spans_beyond_the_bound_wait_and_so_do_the_reports() -> None:
+    news = Checkpoints()
+    news.add(scattered(SPANS_PER_CHECKPOINT_MAX + 1), [])
+    news.wait(Received(A, 1, 1))
+    first = news.take()
+    assert len(first.done) == SPANS_PER_CHECKPOINT_MAX and first.reports == () and news
+    assert news.take() == Delta(tuple(scattered(SPANS_PER_CHECKPOINT_MAX + 1)[-1:]), (), (Received(A, 1, 1),))
+
+
+def test_the_fullest_checkpoint_fits_an_entry_of_the_log() -> None:
+    top = (1 << 64) - 1
+    done = tuple((top - 1, 1) for _ in range(SPANS_PER_CHECKPOINT_MAX))
+    found = tuple((top, bytes(32)) for _ in range(HITS_PER_CHECKPOINT_MAX))
+    assert len(repeatable(pack(Checkpoint("j" * 64, top, done, found, top, top)))) <= ENTRY_BYTES_MAX
+
+
+STARTS = st.integers(0, 4 * SPANS_PER_CHECKPOINT_MAX)
+STEPS = st.lists(
+    st.tuples(st.just("add"), st.lists(st.tuples(STARTS, st.integers(1, 50)), max_size=4), STARTS)
+    | st.tuples(st.just("many"), st.just([]), st.sampled_from([0, HALF, SPANS_PER_CHECKPOINT_MAX]))
+    | st.tuples(st.just("hits"), st.just([]), st.sampled_from([1, HITS_PER_CHECKPOINT_MAX]))
+    | st.tuples(st.just("take"), st.just([]), st.just(0)),
+    max_size=12,
+)
+
+
+@settings(max_examples=100)
+@given(STEPS)
+def test_whatever_the_order_all_news_come_out_once(
+    steps: list[tuple[str, list[tuple[int, int]], int]],
+) -> None:
+    news = Checkpoints()
+    added, out = IntervalSet(), IntervalSet()
+    found: list[Hit] = []
+    told: list[Hit] = []
+    waiting: dict[Received, IntervalSet] = {}
+    kept: list[Received] = []
+
+    def take() -> None:
+        delta = news.take()
+        assert len(delta.done) <= SPANS_PER_CHECKPOINT_MAX and len(delta.hits) <= HITS_PER_CHECKPOINT_MAX
+        told.extend(delta.hits)
+        for start, stop in delta.done:
+            out.add(start, stop)
+            assert all(hit in told for hit in found if start <= hit.n < stop)
+        for report in delta.reports:
+            assert all(out.overlap(start, stop) == [(start, stop)] for start, stop in waiting[report])
+        kept.extend(delta.reports)
+
+    for number, (what, spans, size) in enumerate(steps):
+        if what == "take":
+            take()
+            continue
+        mine = [(start, start + count) for start, count in spans]
+        if what == "many":
+            mine = [(start + size, stop + size) for start, stop in scattered(size + 1)]
+        fresh = [piece for start, stop in mine for piece in added.add(start, stop)]  # as the ledger tells
+        hit = [Hit(n, b"%d" % number) for start, stop in fresh for n in range(start, stop)]
+        hit = hit[: size if what == "hits" else 3]
+        found += hit
+        news.add(fresh, hit)
+        waiting[Received(A, 1, number)] = IntervalSet(fresh)
+        news.wait(Received(A, 1, number))
+    while news:
+        take()
+    assert out == added and sorted(told) == sorted(found)
+    assert kept == sorted(waiting)

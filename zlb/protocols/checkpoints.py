@@ -1,0 +1,73 @@
+"""What a coordinator has learned since its last checkpoint, and which reports are kept once it is in the log."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from zlb.core.ids import NodeId, Span
+from zlb.core.limits import HITS_PER_CHECKPOINT_MAX, SPANS_PER_CHECKPOINT_MAX
+from zlb.core.work import Hit
+from zlb.protocols.intervals import IntervalSet
+
+
+class Resumed(NamedTuple):
+    """Where a coordinator begins: what the checkpoints of those before it say."""
+
+    done: tuple[Span, ...] = ()
+    hits: int = 0
+    lowest: Hit | None = None
+    """The lowest hit that is known; others may still be lower."""
+    tested: int = 0
+    recomputed: int = 0
+
+
+class Received(NamedTuple):
+    """A report, by its worker."""
+
+    worker: NodeId
+    incarnation: int
+    sequence: int
+
+
+class Delta(NamedTuple):
+    """News for one checkpoint; `reports` are in the log with it."""
+
+    done: tuple[Span, ...]
+    hits: tuple[Hit, ...]
+    reports: tuple[Received, ...]
+
+
+class Checkpoints:
+    """Gathers news and gives it out in pieces that fit the log. Hits come before the integers they lie in."""
+
+    def __init__(self) -> None:
+        self._done = IntervalSet()
+        self._hits: list[Hit] = []
+        self._reports: dict[Received, None] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._done or self._hits or self._reports)
+
+    def add(self, spans: list[Span], hits: list[Hit]) -> None:
+        """These integers are done, and have these hits."""
+        for start, stop in spans:
+            self._done.add(start, stop)
+        self._hits += hits
+
+    def wait(self, report: Received) -> None:
+        """It waits to be kept; all its news has been added."""
+        self._reports[report] = None
+
+    def take(self) -> Delta:
+        """The next piece."""
+        hits, self._hits = self._hits[:HITS_PER_CHECKPOINT_MAX], self._hits[HITS_PER_CHECKPOINT_MAX:]
+        if self._hits:
+            return Delta((), tuple(hits), ())
+        done = list(self._done)[:SPANS_PER_CHECKPOINT_MAX]
+        for start, stop in done:
+            self._done.remove(start, stop)
+        reports: tuple[Received, ...] = ()
+        if not self._done:
+            reports = tuple(self._reports)
+            self._reports.clear()
+        return Delta(tuple(done), tuple(hits), reports)
