@@ -23,6 +23,8 @@ from zlb.protocols.queries import JobLine, ListJobs, ListPeers, PeerLine
 
 MEMBERS = 3
 PORT = 7101
+NETWORKS = itertools.cycle("abcdefgh")
+"""What is taken down takes its time to go, and its name with it."""
 
 
 def ip(*words: str) -> None:
@@ -35,7 +37,7 @@ class Network:
 
     def __init__(self, name: str) -> None:
         self.name, self.bridge = name, f"{name}b"
-        octet = os.getpid() % 250 + 1
+        octet = 1 + (os.getpid() + ord(name[-1])) % 250
         self.hosts = [f"10.213.{octet}.{number + 1}" for number in range(MEMBERS)]
         ip("link", "add", self.bridge, "type", "bridge")
         ip("addr", "add", f"10.213.{octet}.254/24", "dev", self.bridge)
@@ -75,7 +77,7 @@ def network() -> Iterator[Network]:
     if shutil.which("ip") is None or os.geteuid() != 0:
         pytest.skip("needs `ip netns`, and the right to use it")
     try:
-        made = Network(f"zlb{os.getpid() % 10_000}")
+        made = Network(f"zlb{os.getpid() % 10_000}{next(NETWORKS)}")
     except subprocess.CalledProcessError as error:
         pytest.skip(f"no network namespaces here: {error.stderr.decode().strip()}")
     yield made

@@ -22,7 +22,7 @@ from zlb.core.ids import Endpoint
 from zlb.kernels import load_kernel
 from zlb.protocols.queries import JobLine, ListJobs, ListPeers, PeerLine
 
-BITS = int(os.environ.get("SURVIVAL_BITS", "31"))
+BITS = int(os.environ.get("SURVIVAL_BITS", "30"))
 """Of the job's size: 34 takes two minutes a test on two cores."""
 SIZE = 2**BITS
 DIFFICULTY = BITS - 10

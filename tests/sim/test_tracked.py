@@ -147,7 +147,7 @@ BUGS = {
     reports_are_kept_on_arrival: 0,
     results_are_dropped_on_a_hand_over: 0,
     nothing_is_adopted: 25,
-    stale_checkpoints_are_taken: 30,
+    stale_checkpoints_are_taken: 220,
     a_restarted_peer_goes_on_in_its_old_epoch: 0,
     an_acknowledgement_overtakes_hits: 0,
     adverts_are_numbered_by_job: 0,

@@ -180,9 +180,7 @@ class Patron(Core):
                 self._turn_away(src)
                 self._complain(reply.payload.decode(errors="replace"))
             if not moved:  # after a moment only: two may be wrong about each other
-                waiting.send_at = now + self.config.elsewhere_ns
-                waiting.wait_ns = self.config.retry_ns_min
-                self._repeat_at = min(self._repeat_at, waiting.send_at)
+                self._ask_again(waiting, now + self.config.elsewhere_ns)
         return self._flush()
 
     # -- helpers
@@ -219,9 +217,11 @@ class Patron(Core):
 
     def _hurry(self, now: int) -> None:
         for waiting in self._waiting.values():
-            waiting.send_at, waiting.wait_ns = now, self.config.retry_ns_min
-        if self._waiting:
-            self._repeat_at = now
+            self._ask_again(waiting, now)
+
+    def _ask_again(self, waiting: _Waiting, at: int) -> None:
+        waiting.send_at, waiting.sent_at, waiting.wait_ns = at, NEVER, self.config.retry_ns_min
+        self._repeat_at = min(self._repeat_at, at)
 
     def _answered(self, now: int, number: int, outcome: AskOutcome, payload: bytes) -> None:
         self._why = ""
