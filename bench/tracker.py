@@ -9,7 +9,8 @@ process with a `Client` node over the same bus: what its callers ask in one wake
 * in memory: the same members without a store; 20,000 commands in flight, at the leader, or at first at a follower.
 * failover: the leader is killed; the client's rule of `rivals.failover`, but that one client knows all members and
   finds out by itself which to try. LAN preset: 150 to 300 ms, heartbeat 30 ms.
-* heartbeats: a thousand peers with a connection each, one heartbeat a second, all at the leader: share of a core.
+* heartbeats: a thousand peers with a connection each and one heartbeat a second, all at the leader, or a third of them
+  at each tracker, as peers choose: share of a core at the leader.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -45,7 +47,7 @@ from zlb.protocols import commands, queries, steering
 from zlb.protocols.raft.sessions import repeatable
 from zlb.wire import codec
 from zlb.wire.messages import Hello
-from zlb.wire.tracking import AskKind, AskOutcome, Heartbeat
+from zlb.wire.tracking import AskKind, AskOutcome, Heartbeat, HeartbeatAck
 
 MEMBERS = 3
 WINDOW = 20_000
@@ -218,40 +220,40 @@ def flood(directory: Path, seconds: float, at: str) -> dict[str, Any]:
 
 
 def failover(directory: Path) -> dict[str, Any]:
-    """One kill of a fresh trio's leader, right after it has answered our client."""
-    with Zlb(directory, durable=True) as trio:
+    """One kill of a fresh trio's leader, at any time between two of its heartbeats."""
+    with Zlb(directory, durable=True) as trio, Asker(trio.endpoints) as asker:
+        asker.ask(AskKind.COMMAND, COMMAND)
         trio.settle(1.0 + random.random())
-        with Asker(trio.endpoints) as asker:
-            asker.ask(AskKind.COMMAND, COMMAND)
 
-            def answered(limit_s: float) -> bool:
-                with suppress(Empty):
-                    return asker.answers.get(timeout=limit_s).outcome == AskOutcome.DONE
-                return False
+        def answered(limit_s: float) -> bool:
+            with suppress(Empty):
+                return asker.answers.get(timeout=limit_s).outcome == AskOutcome.DONE
+            return False
 
-            return rivals.failover(trio, lambda _: asker.begin(AskKind.COMMAND, COMMAND, 1), answered)
+        return rivals.failover(trio, lambda _: asker.begin(AskKind.COMMAND, COMMAND, 1), answered)
 
 
-def heartbeats(directory: Path, seconds: float, peers: int = 1000) -> dict[str, Any]:
-    """Share of a core the leader takes for so many peers, and what it takes without them."""
+def heartbeats(directory: Path, seconds: float, spread: bool, peers: int = 1000) -> dict[str, Any]:
+    """Share of a core the leader takes for so many peers, all at it or `spread` over all, and without them."""
     with Zlb(directory, durable=True) as trio:
         pid = trio.processes[trio.leader].pid
         trio.settle(1.0)
         idle = _cpu_share(pid, seconds, lambda: time.sleep(seconds))
-        endpoint = trio.endpoints[trio.leader]
+        endpoints = trio.endpoints if spread else [trio.endpoints[trio.leader]]
         contexts = [zmq.Context(io_threads=1) for _ in range(peers // 500 + 1)]
-        sockets = []
+        peers_there = []
         for number in range(peers):
             socket = contexts[number // 500].socket(zmq.DEALER)
             socket.routing_id = b"peer-%d" % number
             socket.linger = 0
+            endpoint = endpoints[number % len(endpoints)]
             socket.connect(endpoint)
             listen = f"tcp://127.0.0.1:{1 + number}"
             socket.send(codec.encode(Hello(f"peer-{number}", 1, endpoint, listen, "")))
-            sockets.append((socket, codec.encode(Heartbeat(1, listen, 1, 1))))
-        _beat(sockets, 2.0)  # they join
-        busy = _cpu_share(pid, seconds, lambda: _beat(sockets, seconds))
-        with Asker([endpoint]) as asker:
+            peers_there.append(Volunteer(socket, listen))
+        _beat(peers_there, 3.0)  # they join
+        busy = _cpu_share(pid, seconds, lambda: _beat(peers_there, seconds))
+        with Asker([trio.endpoints[trio.leader]]) as asker:
             state = steering.unpack_state(asker.ask(AskKind.STEERING, steering.pack(steering.Tell())))
         for context in contexts:
             context.destroy(linger=0)
@@ -263,17 +265,32 @@ def heartbeats(directory: Path, seconds: float, peers: int = 1000) -> dict[str, 
     }
 
 
-def _beat(sockets: list[tuple[zmq.Socket[bytes], bytes]], seconds: float) -> None:
-    """Each beats once a second, evenly spread, and hears what is said to it."""
+@dataclass
+class Volunteer:
+    """A peer, as far as the tracker can tell."""
+
+    socket: zmq.Socket[bytes]
+    listen: str
+    version: int = 0
+
+    def beat(self) -> None:
+        """Hear what was said to it, and say that it lives."""
+        while self.socket.poll(0):
+            message = codec.decode(self.socket.recv())
+            if isinstance(message, HeartbeatAck):
+                self.version = message.version
+        self.socket.send(codec.encode(Heartbeat(1, self.listen, 1, self.version)))
+
+
+def _beat(peers: list[Volunteer], seconds: float) -> None:
+    """Each beats once a second, evenly spread."""
     began = time.monotonic()
     for turn in range(int(seconds)):
-        for number, (socket, frame) in enumerate(sockets):
-            left = began + turn + number / len(sockets) - time.monotonic()
+        for number, peer in enumerate(peers):
+            left = began + turn + number / len(peers) - time.monotonic()
             if left > 0.005:
                 time.sleep(left)
-            while socket.poll(0):
-                socket.recv()
-            socket.send(frame)
+            peer.beat()
 
 
 def _cpu_share(pid: int, seconds: float, meanwhile: Callable[[], None]) -> float:
@@ -297,7 +314,8 @@ def plan(directory: Path, seconds: float, python: str) -> list[Measurement]:
         ("zlb", "flood, leader", lambda: flood(directory, seconds, "leader")),
         ("zlb", "flood, follower", lambda: flood(directory, seconds, "follower")),
         ("zlb", "failover, 150-300 ms", lambda: failover(directory)),
-        ("zlb", "heartbeats of 1,000 peers", lambda: heartbeats(directory, max(seconds, 3.0))),
+        ("zlb", "1,000 peers, all at the leader", lambda: heartbeats(directory, max(seconds, 3.0), False)),
+        ("zlb", "1,000 peers at three trackers", lambda: heartbeats(directory, max(seconds, 3.0), True)),
     ]
     theirs = rivals.plan(python, directory, seconds)
     return [*theirs[:3], *ours, *theirs[3:]]

@@ -357,11 +357,10 @@ class Tracker(LinkedNode):
                     self._desk.on_confirmed(token)
                 case RoleChanged(role, _, leader):
                     self._on_role(now, role)
-                    self._desk.on_leader(leader)
+                    self._desk.on_leader(leader, self._clients())
                     self._out.append(effect)
                 case NeighbourLost(node, _):
                     self._here.pop(node, None)
-                    self._desk.on_lost(node)
                     self._beats.pop(node, None)
                     self._out.append(effect)
                 case _:
@@ -374,6 +373,10 @@ class Tracker(LinkedNode):
             assert isinstance(result, bytes), "what a reign proposes needs no session"
             if not unpack_result(result)[0]:
                 self.reign.on_denied(own)
+
+    def _clients(self) -> list[NodeId]:
+        """Whoever is linked with us and is no tracker."""
+        return [node for node in self.neighbours.linked if not self.neighbours.cluster_of(node)]
 
     def _on_role(self, now: int, role: str) -> None:
         if role == Role.LEADER:

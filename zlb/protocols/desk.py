@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from zlb.core.effects import Effect
 from zlb.core.ids import NodeId
@@ -61,8 +61,6 @@ class Desk(Core):
         """Queries that wait."""
         self._token = 0
         self._replies: dict[NodeId, list[Reply]] = {}
-        self._clients: dict[NodeId, None] = {}
-        """Who has asked us for anything: they hear of a new leader at once."""
         self._announced: NodeId | None = None
 
     @property
@@ -74,7 +72,6 @@ class Desk(Core):
 
     def on_tracker_request(self, now: int, src: NodeId, request: TrackerRequest) -> list[Effect]:
         """Take in what `src` asks."""
-        self._clients[src] = None
         asked: list[Ask] = []
         for ask in request.asks:
             if self.waiting + len(asked) >= ASKS_WAITING_MAX:
@@ -135,16 +132,12 @@ class Desk(Core):
             self.reply(src, number, AskOutcome.UNKNOWN)
         self._commands.clear()
 
-    def on_leader(self, leader: NodeId | None) -> None:
-        """Somebody leads, or nobody: whoever waits for a leader need not ask again in vain."""
+    def on_leader(self, leader: NodeId | None, clients: Iterable[NodeId]) -> None:
+        """Somebody leads, or nobody: `clients`, who may wait for an answer of the one before, hear of it at once."""
         if leader is not None and leader != self._announced:
-            for client in self._clients:
+            for client in clients:
                 self._replies.setdefault(client, [])
         self._announced = leader
-
-    def on_lost(self, node: NodeId) -> None:
-        """A client is gone."""
-        self._clients.pop(node, None)
 
     def forget(self, before: int) -> bool:
         """Drop queries that came before that time: their confirmation was lost, and whoever asked has asked again.

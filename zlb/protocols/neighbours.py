@@ -9,8 +9,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from zlb.core.config import NeighboursConfig
 from zlb.core.effects import Effect
@@ -160,7 +161,7 @@ class Neighbours(Core):
         elif src not in self._linked and len(self._linked) >= NEIGHBOURS_MAX:
             self._send(src, Refused(ErrorCode.FULL, f"{NEIGHBOURS_MAX} neighbours already"))
         else:
-            told = tuple(self._tellable(src))[:NEIGHBOURS_TOLD_MAX]
+            told = tuple(islice(self._tellable(src), NEIGHBOURS_TOLD_MAX))
             mine = self.me, self.incarnation, message.dialled, self.listen, self.publish
             self._send(src, Welcome(*mine, told, self.cluster))
             self._gain(now, src, message.incarnation, message.listen, message.cluster)
@@ -245,13 +246,11 @@ class Neighbours(Core):
             self._emit(NeighbourUp(node))
         self._linked[node] = _Neighbour(now, incarnation, listen, cluster)
 
-    def _tellable(self, asker: NodeId) -> list[str]:
+    def _tellable(self, asker: NodeId) -> Iterator[str]:
         """Where others may dial our neighbours; `inproc` names mean nothing outside this process."""
-        return [
-            neighbour.listen
-            for node, neighbour in self._linked.items()
-            if node != asker and neighbour.listen.startswith(("tcp://", "ipc://"))
-        ]
+        for node, neighbour in self._linked.items():
+            if node != asker and neighbour.listen.startswith(("tcp://", "ipc://")):
+                yield neighbour.listen
 
     def _explore(self, now: int, endpoint: Endpoint) -> None:
         known = endpoint in self._calls or self._is_linked_at(endpoint)

@@ -63,8 +63,8 @@ class Patron(Core):
         """Not later than the earliest repetition of all others: they are looked through when it has come."""
         self._heard_at = -NEVER
         """When the leader said anything."""
-        self._moved_at = -config.elsewhere_ns
-        """When we turned to another leader at once."""
+        self._moved_at: dict[str, int] = {}
+        """When we turned to a leader at once."""
         self._session: int | None = None
         self._sequence = 0
         self._once: deque[tuple[int, bytes]] = deque()
@@ -161,9 +161,10 @@ class Patron(Core):
         moved = known != self.leader and known in self._trackers
         if moved:
             self.leader = known
-            moved = now - self._moved_at >= self.config.elsewhere_ns
+            # Two may name each other for a moment: neither is turned to at once more than once in a while.
+            moved = now - self._moved_at.get(message.leader, -NEVER) >= self.config.elsewhere_ns
         if moved:  # whatever the former one was asked, it may never answer
-            self._moved_at = now
+            self._moved_at[message.leader] = now
             self._hurry(now)
         if src == self.leader:
             self._heard_at = now
