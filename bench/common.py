@@ -34,7 +34,7 @@ def machine() -> dict[str, Any]:
     return {
         "cpu": _cpu_model(),
         "cores": cores(),
-        "system": platform.platform(),
+        "system": f"{platform.system()} {platform.release().split('-')[0]}",
         "python": platform.python_version(),
         "libraries": {name: metadata.version(name) for name in LIBRARIES},
     }

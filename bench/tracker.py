@@ -54,7 +54,8 @@ WINDOW = 20_000
 WARM_UP_S = 0.3
 ELECTION_MS, HEARTBEAT_MS = 150, 30
 FORMULA_MS = ELECTION_MS * (1 + 1 / MEMBERS) - HEARTBEAT_MS / 2
-"""Mean time from the kill to the next election (algorithms.md, 3.1); voting takes a millisecond more."""
+"""Mean time from the kill to the next election: the lesser of two timeouts, each uniform from one to two ELECTION_MS
+after the last heartbeat, which was half an interval ago. Voting takes a millisecond or two more."""
 PAD = "x" * 70
 COMMAND = commands.pack(commands.Join("bench", f"inproc://{PAD}", 1, 1))
 assert len(repeatable(COMMAND)) == 100
@@ -213,7 +214,7 @@ def rates(directory: Path, seconds: float) -> dict[str, dict[str, Any]]:
 
 
 def flood(directory: Path, seconds: float, at: str) -> dict[str, Any]:
-    """20,000 commands in flight, in memory; `at` a follower the client is told of one only, and sends all there."""
+    """20,000 commands in flight, in memory; `at` a follower the client is told of that one only, and begins there."""
     with Zlb(directory, durable=False) as trio:
         known = trio.endpoints if at == "leader" else [trio.endpoints[trio.follower(0)]]
         return Callers(AskKind.COMMAND, COMMAND, WINDOW, seconds).run(known)
@@ -347,7 +348,7 @@ def main(
             continue
         try:
             figures = measure()
-        except (rivals.Absent, OSError, RuntimeError, EOFError) as why:
+        except (rivals.Absent, OSError, RuntimeError, EOFError, Empty, AssertionError) as why:
             failed[who, name] = f"{type(why).__name__}: {why}"
             continue
         for part, values in figures.items() if name == "rates" else [(name, figures)]:

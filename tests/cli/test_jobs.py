@@ -106,7 +106,7 @@ def test_status(call: Call, tracked: Any) -> None:
         "done    25.0 %: 262144 of 1048576 integers, 1 hit",
     ]
     assert said[8] == "peer    coordinated by p-3f, epoch 1"
-    assert said[10].startswith("fails   if not done within another ")
+    assert said[9].startswith("fails   if not done within another ")
     (job,) = lines(call("status", "j-1", "--json"))
     assert (job["ranges"], job["stop"], job["hits_wanted"]) == ([["0", "1048576"]], "all", "0")
     assert (job["deadline_s"], job["done"], job["coordinator"]) == (3600.0, "262144", "p-3f")

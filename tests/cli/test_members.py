@@ -81,14 +81,14 @@ def test_status_without_a_leader(call: Call, tracked: Any, down: str, why: str) 
 
 def test_add(call: Call, tracked: Any) -> None:
     tracked.states = [state(), state("a", "d"), state("a", "d"), state(voters="abcd")]
-    result = call("tracker", "add", "d=tcp://127.0.0.1:7104")
+    result = call("tracker", "add", "d=tcp://127.0.0.1:7103")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.splitlines() == [
         "d is to be a member",
         "d is a member, and gets the log",
         "d votes: 4 voters, a, b, c, d",
     ]
-    assert tracked.steered == [steering.Add("d", "tcp://127.0.0.1:7104")]
+    assert tracked.steered == [steering.Add("d", "tcp://127.0.0.1:7103")]
 
 
 def test_add_again(call: Call, tracked: Any) -> None:
@@ -98,11 +98,18 @@ def test_add_again(call: Call, tracked: Any) -> None:
     assert not tracked.steered
 
 
+def test_add_with_another_endpoint_than_the_member_has(call: Call, tracked: Any) -> None:
+    tracked.states = [state()]
+    result = call("tracker", "add", "c=tcp://127.0.0.1:7999")
+    said = "zlb tracker add: c is a member already, at tcp://127.0.0.1:7102\n"
+    assert (result.exit_code, result.stderr) == (6, said)
+
+
 def test_add_somebody_who_is_not_there(call: Call, tracked: Any) -> None:
     tracked.states = [state(), state("a", "d", down="d")]
-    result = call("tracker", "add", "d=tcp://127.0.0.1:7104", "--timeout", "50ms")
+    result = call("tracker", "add", "d=tcp://127.0.0.1:7103", "--timeout", "50ms")
     assert result.exit_code == 4
-    why = "d is a member, but has not got the log: does it run, and listen on tcp://127.0.0.1:7104?"
+    why = "d is a member, but has not got the log: does it run, and listen on tcp://127.0.0.1:7103?"
     assert result.stderr == f"zlb tracker add: {why} Given up after 50 ms\n"
 
 

@@ -160,8 +160,6 @@ def job(grid: Grid, submit: Callable[..., Any]) -> str:
     name: str = answer.out.strip()
     grid.until(name, lambda line: line.done > 0)
     return name
-    grid.until(name, lambda line: line.done > 0)
-    return name
 
 
 def test_a_minority_refuses_and_the_rest_goes_on_until_it_heals(grid: Grid, job: str) -> None:

@@ -3,6 +3,8 @@
 import itertools
 from dataclasses import dataclass, field
 
+import pytest
+
 from zlb.core.config import TrackedConfig
 from zlb.core.effects import Effect, Emit, Send
 from zlb.core.events import Answered, Notice
@@ -238,6 +240,14 @@ def test_a_job_whose_hits_cannot_be_checked_here_fails() -> None:
     entry = office.registry.jobs[J]
     assert (entry.status, entry.detail) == (Status.FAILED, "no kernel other")
     assert office.core.jobs == []
+
+
+def test_a_complaint_as_long_as_a_novel_ends_the_job_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    office = Office()
+    monkeypatch.setattr(office.core, "_checker", lambda kernel, params: "x" * 5000)
+    office.begin(kernel="other")
+    office.answer()
+    assert office.registry.jobs[J].status is Status.FAILED
 
 
 def test_chunks_are_as_the_submitter_wants_them() -> None:

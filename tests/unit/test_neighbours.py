@@ -273,6 +273,26 @@ def test_seek_gives_up_who_never_answers() -> None:
     assert core.on_welcome(60 * SECOND, A, welcome()) == []
 
 
+def test_seek_once_linked_and_lost_again_gives_up_too() -> None:
+    core = neighbours()
+    core.seek(0, AT)
+    core.on_welcome(0, A, welcome())
+    while core.deadline() < 60 * SECOND:
+        core.on_tick(core.deadline())
+    assert (
+        not core.linked and core.deadline() > 60 * SECOND or core.on_welcome(60 * SECOND, A, welcome()) == []
+    )
+
+
+def test_release_makes_room_for_others_and_keeps_who_was_given() -> None:
+    core = neighbours(AT)
+    for n in range(LINKS_MAX + 3):
+        core.seek(0, Endpoint(f"tcp://127.0.0.1:{n + 1}"))
+    core.release([Endpoint("tcp://127.0.0.1:1")])
+    new = [core.seek(0, Endpoint(f"ipc:///{n}")) for n in range(LINKS_MAX)]
+    assert [len(effects) for effects in new] == [1] * (LINKS_MAX - 2) + [0] * 2
+
+
 def test_seek_is_bounded_and_dials_endpoints_only() -> None:
     core = neighbours()
     said = [core.seek(0, Endpoint(f"tcp://127.0.0.1:{n + 1}")) for n in range(LINKS_MAX + 3)]

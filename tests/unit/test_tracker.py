@@ -132,6 +132,16 @@ def test_query_that_could_not_be_answered_is_forgotten_after_a_while() -> None:
     assert not room.nodes[lonely]._desk._queries
 
 
+def test_query_after_query_does_not_keep_the_first_from_being_forgotten() -> None:
+    room, _leader, (lonely, _) = led()
+    room.link("client", lonely)
+    room.away.add(lonely)
+    for _ in range(20):
+        room.send(lonely, QUERY, queries.ask(queries.ListJobs()))
+        room.run(SECOND)
+    assert room.nodes[lonely]._desk.waiting <= 10
+
+
 def test_query_that_is_none_is_denied() -> None:
     room, leader, _ = led()
     reply = room.ask(leader, QUERY, b"\x93")

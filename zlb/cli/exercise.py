@@ -14,7 +14,7 @@ from zlb.core.ids import Endpoint
 from zlb.core.limits import PRIORITY_DEFAULT
 
 
-@click.command("exercise", cls=shared.Command)
+@click.command("exercise", cls=shared.Command, context_settings=shared.CONTEXT_SETTINGS)
 @shared.tracker_option("Where", "A tracker of the cluster; repeatable.")
 @option("--clients", heading="What to do", type=types.CountType(), metavar="N", default=4, help="At once.")
 @option(
@@ -27,7 +27,6 @@ from zlb.core.limits import PRIORITY_DEFAULT
 )
 @option(
     "--history",
-    "path",
     heading="Output",
     type=click.Path(dir_okay=False, path_type=Path),
     required=True,
@@ -35,23 +34,26 @@ from zlb.core.limits import PRIORITY_DEFAULT
     help="Where what they saw goes: JSON lines, see docs/history.md.",
 )
 @shared.version_option("zlb tracker exercise")
-def exercise(tracker: tuple[Endpoint, ...], clients: int, duration: int, path: Path) -> None:
+def exercise(tracker: tuple[Endpoint, ...], clients: int, duration: int, history: Path) -> None:
     """Use a cluster that nobody else uses from several clients at once, and write down what they see.
 
     Kill its trackers meanwhile; then let `judge` tell whether the clients saw one copy.
     """
     from zlb.cli.recorder import Exercise
-    from zlb.sim import history
+    from zlb.sim.history import dump
 
-    seen = Exercise(tracker or (Endpoint(types.DEFAULT_TRACKER),), clients, duration)
-    found = seen.run()
-    with path.open("w") as file:
-        file.writelines(history.dump(found))
+    try:
+        file = history.open("w")
+    except OSError as error:
+        raise ZlbError(f"file {history}: {error.strerror}", ExitCode.USAGE) from None
+    with file:
+        found = Exercise(tracker or (Endpoint(types.DEFAULT_TRACKER),), clients, duration).run()
+        file.writelines(dump(found))
     unknown = sum(operation.returned_at is None for operation in found)
     click.echo(f"{human.count(len(found), 'operation')}, {unknown} of them with an unknown outcome")
 
 
-@click.command("judge", cls=shared.Command)
+@click.command("judge", cls=shared.Command, context_settings=shared.CONTEXT_SETTINGS)
 @click.argument("path", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @shared.version_option("zlb tracker judge")
 def judge(path: Path) -> None:
@@ -59,17 +61,20 @@ def judge(path: Path) -> None:
     from zlb.cli.recorder import LIST
     from zlb.sim import history, linearizability
 
-    with path.open() as file:
-        try:
+    try:
+        with path.open() as file:
             found = history.load(file)
-        except ValueError as error:
-            raise ZlbError(f"{path}: {error}", ExitCode.USAGE) from None
-    lists = [operation for operation in found if str(operation.arguments[0]).startswith(LIST)]
-    registers = [operation for operation in found if operation not in lists]
-    verdicts = (
-        linearizability.check(lists, linearizability.AppendLog()),
-        linearizability.check(registers, linearizability.Register(PRIORITY_DEFAULT)),
-    )
+        if any(not operation.arguments for operation in found):
+            raise ValueError("an operation without a key")
+        parts: dict[bool, list[history.Operation]] = {True: [], False: []}
+        for operation in found:
+            parts[str(operation.arguments[0]).startswith(LIST)].append(operation)
+        verdicts = (
+            linearizability.check(parts[True], linearizability.AppendLog()),
+            linearizability.check(parts[False], linearizability.Register(PRIORITY_DEFAULT)),
+        )
+    except ValueError as error:
+        raise ZlbError(f"{path}: {error}", ExitCode.USAGE) from None
     for verdict in verdicts:
         if not verdict.ok:
             raise ZlbError(str(verdict.violation), ExitCode.FAILED)

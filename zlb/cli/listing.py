@@ -70,7 +70,9 @@ def job_lines(line: JobLine, spec: Submit, asked: Asked) -> list[str]:
     if line.status in OPEN:
         who = f"coordinated by {line.coordinator}, epoch {line.epoch}" if line.coordinator else "nobody yet"
         rows.append(("peer", who))
-    rows.append(("age", f"{human.seconds(_age_ns(line, now_ns) / SECOND)}, submitted {_submitted(line)}"))
+    if line.submitted_wall_ns:
+        age = human.seconds(_age_ns(line, now_ns) / SECOND)
+        rows.append(("age", f"{age}, submitted {_submitted(line)}"))
     if line.status not in OPEN:
         rows.append(("took", human.seconds(line.elapsed_ns / SECOND)))
     elif spec.within_ns:

@@ -84,6 +84,8 @@ def add(**given: Any) -> None:
             if member is None:
                 say("added", f"{node} is to be a member")
                 say.steer(trackers, steering.Add(node, endpoint))
+            elif member.endpoint not in ("", endpoint):
+                raise ZlbError(f"{node} is a member already, at {member.endpoint}", ExitCode.FAILED)
             elif not member.votes:
                 say("learner", f"{node} is a member, and gets the log")
             else:

@@ -101,7 +101,7 @@ def peer(**given: Any) -> None:
                 peers=tuple(dict.fromkeys(given["peer"])),
                 trackers=tuple(dict.fromkeys(given["tracker"])),
                 slots=given["slots"] or None,
-                state_dir=given["state_dir"] or run.default_state_dir(),
+                state_dir=run.state_dir(given["state_dir"]),
                 insecure=given["insecure"],
             ),
             journal.on_event,

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 from zlb.cli.trackers import Trackers
-from zlb.core.errors import ZlbError
+from zlb.core.errors import ExitCode, ZlbError
 from zlb.core.ids import Endpoint
 from zlb.core.limits import ENDED_JOBS_MAX, MS, PRIORITY_MAX, SECOND
 from zlb.core.work import StopRule
-from zlb.protocols.commands import Denied, Prioritise, Submit
-from zlb.protocols.queries import JobLine, JobView, ListJobs, WatchJob
+from zlb.protocols.commands import Denied, Prioritise, Status, Steer, Submit
+from zlb.protocols.queries import JobLine, JobView, ListJobs, ListPeers, PeerLine, WatchJob
 from zlb.sim.history import Operation
 
 NAMES = 3
@@ -33,6 +33,8 @@ class Exercise:
 
     def __init__(self, trackers: tuple[Endpoint, ...], clients: int, duration_ns: int) -> None:
         self._trackers, self._clients, self._duration_ns = trackers, clients, duration_ns
+        self._run = secrets.token_hex(3)
+        """Part of the names of our jobs: those of another run are none of ours."""
         self._jobs: list[str] = []
         self._seen: list[Operation] = []
         self._lock = threading.Lock()
@@ -40,18 +42,38 @@ class Exercise:
         self._failures: list[BaseException] = []
 
     def run(self) -> list[Operation]:
-        """All that was seen, by when it was asked."""
+        """All that was seen, by when it was asked; Ctrl-C ends it early.
+
+        Raises `ZlbError`: UNREACHABLE if no tracker leads, FAILED if peers have enrolled, who would end the jobs.
+        """
+        with Trackers(self._trackers) as trackers:
+            if trackers.ask(ListPeers(), list[PeerLine]):
+                raise ZlbError(
+                    "peers have enrolled: exercise a cluster that nobody else uses", ExitCode.FAILED
+                )
         self._until = time.monotonic_ns() + self._duration_ns
         threads = [
             threading.Thread(target=self._be_client, args=(number,)) for number in range(self._clients)
         ]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        try:
+            for thread in threads:
+                thread.join()
+        except KeyboardInterrupt:
+            self._until = 0
+            for thread in threads:
+                thread.join()
         if self._failures:
             raise self._failures[0]
+        self._clean_up()
         return sorted(self._seen, key=lambda operation: operation.invoked_at)
+
+    def _clean_up(self) -> None:
+        """Cancel our jobs: they are no use to anybody."""
+        with Trackers(self._trackers) as trackers:
+            for job in self._jobs:
+                trackers.tell(Steer(job, Status.CANCELLED))
 
     def _be_client(self, number: int) -> None:
         dice, lives = random.Random(), 0
@@ -70,7 +92,7 @@ class Exercise:
         """One operation; whether its outcome is known."""
         with self._lock:
             jobs = list(self._jobs)
-        name, job = f"{LIST}{dice.randrange(NAMES)}", dice.choice(jobs) if jobs else ""
+        name, job = f"{LIST}{self._run}.{dice.randrange(NAMES)}", dice.choice(jobs) if jobs else ""
         if len(jobs) < JOBS_MAX and (not jobs or dice.random() < 0.25):
             new = f"x-{secrets.token_hex(5)}"
             asked = Submit(new, "", name, "exercise", b"", ((0, 1),), StopRule.ALL, 0)

@@ -38,8 +38,6 @@ from zlb.nodes.peer import Peer
 from zlb.nodes.submitter import CONNECT, Submitter
 from zlb.protocols.coordinator import Check
 
-__all__ = ["Chunk", "Grid", "Listening", "default_state_dir", "remembered_rate", "serve", "submit"]
-
 OnEvent = Callable[[Event], None]
 
 
@@ -67,6 +65,11 @@ class Listening(NamedTuple):
     endpoint: Endpoint
     publish: Endpoint
     slots: int
+
+
+def state_dir(given: Path | None) -> Path:
+    """The one that was named, or the platform's place."""
+    return given or default_state_dir()
 
 
 def cores() -> int:
@@ -168,6 +171,8 @@ def track(tracking: Tracking, on_event: Callable[[Event | TrackerUp], None]) -> 
     from zlb.drivers.store import Store
     from zlb.nodes.tracker import Tracker, founded
 
+    if not tracking.founders.voters and not tracking.endpoints and not Store.is_at(tracking.data):
+        raise ZlbError("a new tracker needs --cluster, or --bootstrap to be one alone", ExitCode.USAGE)
     bus = Bus(tracking.me, zmq.Context.instance(), tracking.listen, None, tracking.insecure)
     assert bus.listen is not None
     store = Store(tracking.data, tracking.cluster, tracking.me, adopt=tracking.adopt)
@@ -176,8 +181,6 @@ def track(tracking: Tracking, on_event: Callable[[Event | TrackerUp], None]) -> 
     if is_new and tracking.founders.voters:
         store.save([founded(tracking.founders)])
         saved = store.load()
-    elif is_new and not tracking.endpoints:
-        raise ZlbError("a new tracker needs --cluster, or --bootstrap to be one alone", ExitCode.USAGE)
     raft = RaftConfig(
         election_ns_min=tracking.election_ns,
         heartbeat_ns=min(RaftConfig().heartbeat_ns, tracking.election_ns // 5),

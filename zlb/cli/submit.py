@@ -159,7 +159,7 @@ Exit codes: 0 found or --all done, 2 usage, 3 range exhausted, 4 timeout,
     is_flag=False,
     flag_value="cores",
     metavar="[N]",
-    help="No peers: N threads here, one per core unless told. This is what happens without --peer.",
+    help="No peers: N threads here, one per core unless told. This is what happens without --peer and --tracker.",
 )
 @option("--name", heading=RUN, metavar="TEXT", help="A label for the job.")
 @option(
@@ -228,7 +228,7 @@ def submit(ctx: click.Context, /, **given: Any) -> None:
     Hits go to stdout as integer, tab, digest; everything else goes to stderr.
     """
     place = _place(ctx, given)
-    _tracked_only(place, given)
+    _tracked_only(ctx, place, given)
     asked, warning = _asked(given)
     if warning:
         shared.complain(ctx, f"warning: {warning}")
@@ -278,10 +278,11 @@ def _place(ctx: click.Context, given: dict[str, Any]) -> _Place:
     return _Place((), peers, None, given["state_dir"])
 
 
-def _tracked_only(place: _Place, given: dict[str, Any]) -> None:
+def _tracked_only(ctx: click.Context, place: _Place, given: dict[str, Any]) -> None:
     """Raise `click.UsageError` for what only trackers can do, or a name that they would not take."""
     for name in ("detach", "priority", "deadline"):
-        if given[name] is not None and given[name] is not False and not place.trackers:
+        said = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if said and not place.trackers:
             raise click.UsageError(f"--{name} goes with --tracker only")
     if given["detach"] and given["timeout"] is not None:
         raise click.UsageError(
@@ -338,7 +339,7 @@ def _print_plan(asked: Asked, place: _Place, as_json: bool) -> None:
     from zlb.cli import plan, run
 
     slots = place.slots or run.cores()
-    slot_per_s = run.remembered_rate(place.state_dir or run.default_state_dir(), asked.puzzle.kernel_name)
+    slot_per_s = run.remembered_rate(run.state_dir(place.state_dir), asked.puzzle.kernel_name)
     there = plan.Place(place.peers, slots, slot_per_s, place.trackers)
     lines = [plan.plan_json(asked, there)] if as_json else plan.plan_lines(asked, there)
     for line in lines:
@@ -370,7 +371,7 @@ def _run(asked: Asked, place: _Place, given: dict[str, Any]) -> int:
     screen = open_screen(given["progress"], asked, quiet, _cancel)
     results = JsonResults(asked, screen, verbose) if given["json"] else Results(asked, screen)
     report = Report(results, max(len(place.peers), 1), quiet, verbose)
-    grid = run.Grid(place.peers, place.slots, place.state_dir or run.default_state_dir())
+    grid = run.Grid(place.peers, place.slots, run.state_dir(place.state_dir))
     chunk = run.Chunk(given["chunk"].time_ns, given["chunk"].count)
     assert asked.puzzle.kernel is not None
     check = asked.puzzle.kernel.checker(asked.puzzle.params)

@@ -58,13 +58,15 @@ def submit(
         follower = _follower(asking, asked, screen, report, timeout_ns)
         with run.signals(follower.leave):
             _enter(asking, command, follower)
-            peers = _peers(asking)
-            if not peers and not manner.quiet:
-                screen.say("no peer has joined yet: the job waits for one")
-            if detach and not manner.json:
+            if (
+                detach and not manner.json
+            ):  # before anything else: it is safe, and this is how to find it again
                 screen.write(asked.job.id)
-            else:
-                report.accept(peers)
+            peers = _peers(asking)
+            if peers == 0 and not manner.quiet:
+                screen.say("no peer has joined yet: the job waits for one")
+            if manner.json or not detach:
+                report.accept(peers or 0)
             if detach:
                 return ExitCode.FOUND
             ended = follower.follow() or _cancelled(follower, asked)
@@ -79,7 +81,8 @@ def wait(job: JobId, endpoints: tuple[Endpoint, ...], manner: Manner, timeout_ns
         with _reported(asked, manner) as (screen, report):
             follower = _follower(asking, asked, screen, report, timeout_ns)
             with run.signals(follower.leave):
-                report.accept(_peers(asking))
+                asking.unwanted = follower.over
+                report.accept(_peers(asking) or 0)
                 ended = follower.follow()
             if ended is not None:
                 report.end(ended)
@@ -98,7 +101,8 @@ def result(job: JobId, endpoints: tuple[Endpoint, ...], manner: Manner) -> int:
             seen: list[queries.JobLine] = []
             follower = _follower(asking, asked, screen, report, None, seen.append)
             with run.signals(follower.leave):
-                report.accept(_peers(asking))
+                asking.unwanted = follower.over
+                report.accept(_peers(asking) or 0)
                 ended = follower.look()
             if ended is not None:
                 report.end(ended)
@@ -144,10 +148,13 @@ def _enter(asking: trackers.Trackers, command: commands.Submit, follower: Follow
         raise trackers.denied(told, command.job)
 
 
-def _peers(asking: trackers.Trackers) -> int:
-    """How many have joined."""
-    peers = asking.ask(queries.ListPeers(), list[queries.PeerLine])
-    return 0 if isinstance(peers, Denied) else len(peers)
+def _peers(asking: trackers.Trackers) -> int | None:
+    """How many have joined; None if that cannot be told now, which is no reason to fail."""
+    try:
+        peers = asking.ask(queries.ListPeers(), list[queries.PeerLine])
+    except ZlbError:
+        return None
+    return None if isinstance(peers, Denied) else len(peers)
 
 
 def _follower(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from zlb.cli import command as shared
 from zlb.cli import human, members, types
@@ -88,6 +89,7 @@ class Group(shared.Command, click.Group):
 @option(
     "--name",
     heading=CLUSTER,
+    envvar="ZLB_CLUSTER_NAME",
     type=types.NodeNameType(),
     metavar="NAME",
     default="zlb",
@@ -117,6 +119,10 @@ def tracker(ctx: click.Context, /, **given: Any) -> None:
     Jobs submitted with --tracker outlive any process. To talk about a running cluster, name a command.
     """
     if ctx.invoked_subcommand is not None:
+        said = [name for name in given if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+        if said:
+            option_name = "--" + said[0].replace("_", "-")
+            raise click.UsageError(f"{option_name} starts a tracker; options of a command go behind it")
         return
     if given["data"] is None:
         raise click.UsageError("where is the log kept? Give --data DIR; or a command, see --help")

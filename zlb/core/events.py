@@ -83,7 +83,7 @@ class JobEnded(NamedTuple):
 
 
 class RoleChanged(NamedTuple):
-    """A replica is now "follower", "candidate" or "leader" of `term`; `leader` is whom it follows, if known."""
+    """A replica is now what `role` (`raft.machine.Role`) says in `term`; `leader` is whom it follows, if known."""
 
     role: str
     term: int

@@ -55,8 +55,8 @@ PRIORITY_MAX = 9
 PRIORITY_DEFAULT = 5
 
 SPANS_PER_CHECKPOINT_MAX = 4_096
-HITS_PER_CHECKPOINT_MAX = 3_000
-"""News of one checkpoint: 74 KiB of spans and 150 KiB of hits, which fits an entry of the log."""
+HITS_PER_CHECKPOINT_MAX = 2_400
+"""News of one checkpoint: 74 KB of spans and 182 KB of hits at 76 bytes each, which fits an entry of the log."""
 
 # A replicated log.
 REPLICAS_MAX = 32
@@ -111,3 +111,4 @@ assert MESSAGE_BYTES_MAX >= 64 * HITS_PER_REPORT_MAX + 32 * SPANS_PER_PART_MAX +
 assert LEASES_PER_MESSAGE_MAX >= 2 * SLOTS_MAX
 assert SLICE_NS >= 2 * STOP_NS_MAX
 assert MESSAGE_BYTES_MAX >= 2 * (ENTRY_BYTES_MAX + BATCH_BYTES_MAX)
+assert ENTRY_BYTES_MAX >= 76 * HITS_PER_CHECKPOINT_MAX + 18 * SPANS_PER_CHECKPOINT_MAX + 1024

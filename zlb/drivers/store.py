@@ -39,6 +39,7 @@ WAL_PAGES = 4096
 WAL_BYTES_KEPT = 64 << 20
 """A WAL that a snapshot made larger is cut down to this."""
 FRAMES_AT_ONCE = 1024
+LOG = "log.sqlite3"
 APPLICATION_ID = 0x7A6C_626C  # "zlbl": tells our file from any other of SQLite's
 FORMAT = 1
 
@@ -107,7 +108,7 @@ class Store:
 
     def __init__(self, path: Path, cluster: str, node: NodeId, *, adopt: bool = False) -> None:
         self.path = path
-        self._file = path / "log.sqlite3"
+        self._file = path / LOG
         self._why_closed = ""
         self._db: sqlite3.Connection | None = None
         try:
@@ -131,6 +132,11 @@ class Store:
         except BaseException:
             self.close()
             raise
+
+    @staticmethod
+    def is_at(path: Path) -> bool:
+        """Whether there is one already."""
+        return (path / LOG).exists()
 
     def load(self) -> Saved:
         """All that was saved, folded, every byte of it checked.

@@ -218,10 +218,14 @@ class Peer(LinkedNode):
         self._absorb(now, self.worker.on_open_jobs(now, {JobId(job.job) for job in roster.jobs}))
         for endpoint in roster.trackers:
             self._absorb(now, self.neighbours.call(now, Endpoint(endpoint)))
-        first = sorted(roster.jobs, key=lambda job: -job.priority)
-        for job in first[:SUBSCRIPTIONS_MAX]:
-            if job.listen and job.node != self.me:
-                self._absorb(now, self.neighbours.seek(now, Endpoint(job.listen)))
+        held = self.worker.jobs  # whose results we may have: their coordinators come first
+        first = sorted(roster.jobs, key=lambda job: (job.job not in held, -job.priority))
+        wanted = [
+            Endpoint(job.listen) for job in first[:SUBSCRIPTIONS_MAX] if job.listen and job.node != self.me
+        ]
+        self.neighbours.release(wanted)
+        for endpoint in wanted:
+            self._absorb(now, self.neighbours.seek(now, endpoint))
 
     def _on_measured(self, now: int, outcome: Outcome) -> None:
         """Believe the rate, and remember it; without one, work all the same: leases then start small."""

@@ -169,7 +169,8 @@ class Tracker(LinkedNode):
         match message:
             case TrackerRequest():
                 self._absorb(now, self._desk.on_tracker_request(now, src, message))
-                self._timers.set("patience", now + self.config.patience_ns)
+                if "patience" not in self._timers:
+                    self._timers.set("patience", now + self.config.patience_ns)
             case Heartbeat():
                 self._on_heartbeat(now, src, message)
             case _ if not self.neighbours.cluster_of(src):
@@ -277,7 +278,8 @@ class Tracker(LinkedNode):
             self._beats[src] = beat
         if heartbeat.version != self.registry.version:
             self._send(src, self._roster())
-        self._send(src, HeartbeatAck(self.registry.version))
+        if self.replica.known_leader is not None:  # else nobody hears of it, and it had better go elsewhere
+            self._send(src, HeartbeatAck(self.registry.version))
 
     def _hand_over_beats(self) -> None:
         beats, self._beats = tuple(self._beats.values()), {}

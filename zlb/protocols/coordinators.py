@@ -17,7 +17,7 @@ from zlb.core.config import CoordinatorConfig, TrackedConfig
 from zlb.core.effects import Effect, Emit
 from zlb.core.events import Answered, JobEnded, JobProgress, Notice
 from zlb.core.ids import JobId, NodeId
-from zlb.core.limits import ENDED_JOBS_MAX
+from zlb.core.limits import ENDED_JOBS_MAX, TEXT_BYTES_MAX
 from zlb.core.message import Message
 from zlb.core.node import Core
 from zlb.core.timers import NEVER
@@ -213,7 +213,7 @@ class Coordinators(Core):
             office.number = self._tell(now, office.finish)
         elif not ok:
             self._emit(Notice(f"job {job} is ours no longer: {why}"))
-            self._drop(job, office, over=why is not Denied.STALE)
+            self._drop(job, office, over=why in (Denied.ENDED, Denied.NO_SUCH_JOB))
         elif office.finishing:
             self._drop(job, office, over=True)
         else:
@@ -226,7 +226,7 @@ class Coordinators(Core):
         spec = resumed.spec
         check = self._checker(spec.kernel, spec.params)
         if isinstance(check, str):
-            finish = Finish(job, office.epoch, Status.FAILED, check)
+            finish = Finish(job, office.epoch, Status.FAILED, check[:TEXT_BYTES_MAX])
             office.finishing = True
             office.number = self._tell(now, finish)
             return
@@ -307,7 +307,7 @@ class Coordinators(Core):
         for effect in effects:
             match effect:
                 case Emit(JobEnded(_, status, detail)):
-                    office.finish = Finish(job, office.epoch, Status(status), detail)
+                    office.finish = Finish(job, office.epoch, Status(status), detail[:TEXT_BYTES_MAX])
                     office.checkpoint_at = now
                 case Emit(JobProgress()):
                     pass

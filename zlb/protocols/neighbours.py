@@ -1,4 +1,4 @@
-"""Links to a static list of endpoints: say HELLO until WELCOME comes, notice silence, say GOODBYE.
+"""Links to endpoints, given or told of: say HELLO until WELCOME comes, notice silence, say GOODBYE.
 
 ```
  endpoint:   calling ──WELCOME──► linked ──silence, GOODBYE, REFUSED──► calling      (HELLO backs off, with jitter)
@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -41,6 +41,8 @@ class _Call:
     wait_ns: int
     tries: int
     node: NodeId | None = None
+    sought: bool = False
+    """It is only called while there is reason to: not for ever."""
 
 
 @dataclass(slots=True)
@@ -101,7 +103,7 @@ class Neighbours(Core):
     def call(self, now: int, endpoint: Endpoint) -> list[Effect]:
         """Keep a link with whoever listens there, too."""
         if endpoint in self._calls:
-            self._calls[endpoint].tries = NEVER
+            self._calls[endpoint].tries, self._calls[endpoint].sought = NEVER, False
         elif not self._is_linked_at(endpoint):
             self._calls[endpoint] = call = _Call(now, self.config.hello_ns_min, NEVER)
             self._say_hello(now, endpoint, call)
@@ -117,6 +119,11 @@ class Neighbours(Core):
             self._say_hello(now, endpoint, call)
         self._explore(now, endpoint)
         return self._flush()
+
+    def release(self, wanted: Collection[Endpoint]) -> None:
+        """Of those who were sought only these are still wanted; links with others stay as long as they last."""
+        for endpoint in [at for at, call in self._calls.items() if call.sought and at not in wanted]:
+            del self._calls[endpoint]
 
     def deadline(self) -> int:
         """ns; the next HELLO, or the next silence to be noticed."""
@@ -223,7 +230,7 @@ class Neighbours(Core):
             call.hello_at = min(call.hello_at, soon)
         listen = Endpoint(self._linked[node].listen if node in self._linked else "")
         if not calls and listen and listen not in self._calls and len(self._calls) < LINKS_MAX:
-            self._calls[listen] = _Call(soon, self.config.hello_ns_min, EXPLORE_TRIES)
+            self._calls[listen] = _Call(soon, self.config.hello_ns_min, EXPLORE_TRIES, sought=True)
 
     def _say_hello(self, now: int, endpoint: Endpoint, call: _Call) -> None:
         mine = self.me, self.incarnation, endpoint, self.listen, self.publish
@@ -255,7 +262,7 @@ class Neighbours(Core):
     def _explore(self, now: int, endpoint: Endpoint) -> None:
         known = endpoint in self._calls or self._is_linked_at(endpoint)
         if is_endpoint(endpoint) and not known and len(self._calls) < LINKS_MAX:
-            self._calls[endpoint] = call = _Call(now, self.config.hello_ns_min, EXPLORE_TRIES)
+            self._calls[endpoint] = call = _Call(now, self.config.hello_ns_min, EXPLORE_TRIES, sought=True)
             self._say_hello(now, endpoint, call)
 
     def _is_linked_at(self, endpoint: Endpoint) -> bool:
@@ -267,4 +274,5 @@ class Neighbours(Core):
         for call in self._calls.values():
             if call.node == node:
                 call.node, call.wait_ns = None, self.config.hello_ns_min
+                call.tries = EXPLORE_TRIES if call.sought else NEVER
                 call.hello_at = now + call.wait_ns

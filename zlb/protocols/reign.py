@@ -113,6 +113,7 @@ class Reign:
         if not registry.peers:
             return
         coordinated = {node: 0 for node, peer in registry.peers.items() if peer.endpoint}
+        self._assigned = {job: epoch for job, epoch in self._assigned.items() if job in registry.open_jobs}
         without = []
         for job, entry in registry.open_jobs.items():
             if entry.coordinator in coordinated:
