@@ -35,8 +35,9 @@ from zlb.sim.world import World
 CALM_NS = 120 * SECOND
 """How long the calm lasts: far longer than the jobs here take without faults."""
 STEP_NS = 50 * MS
-RESUME_STEPS = 100
 """Between two looks at the clients."""
+RESUME_STEPS = 100
+"""So many of them between two looks for jobs that somebody paused who is dead."""
 CHECK_STEPS = 5
 """So many of them between two looks at every ledger."""
 ALONE_NS_MAX = 8 * SECOND
@@ -218,8 +219,10 @@ class _Room:
         return self.alone.cut(self.world.now, src, receiver) or self.partitions.cut(src, receiver)
 
     def _resume_all(self) -> None:
-        """What somebody paused who is dead now would never end: the first client lives. The word of the dead may come late
-        (seed 3145)."""
+        """What somebody paused who is dead now would never end: the first client lives.
+
+        The word of the dead may come late (seed 3145).
+        """
         first = next(iter(self.customers.values()))
         for job, entry in self._registry().open_jobs.items():
             owner = next(
