@@ -50,7 +50,7 @@ def test_every_hit_though_a_peer_is_killed(client: Callable, peer: Callable, hit
 
 def test_kill_9_loses_only_what_was_not_reported(client: Callable, peer: Callable) -> None:
     first, second = peer(), peer()
-    size = 2**27
+    size = 2**29  # seconds, on any machine: progress is told once a second
     arguments = ("-r", f":{size}", "-d", "200", "--all", "--json", "-v", "--chunk", "200ms")
     job = client(*arguments, "--peer", first.endpoint, "--peer", second.endpoint)
     while int(job.wait_for_event("progress")["done"]) < size // 4:
