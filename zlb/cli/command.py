@@ -100,6 +100,30 @@ def common_options(heading: str, quiet: str, verbose: str) -> Callable[[Function
     return declare
 
 
+def subcommand(name: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """Declare a command of the group `zlb`, or of one in it."""
+    return click.command(name, cls=Command, context_settings=CONTEXT_SETTINGS)
+
+
+def listen_options(heading: str, default: str, help_text: str) -> Callable[[Function], Function]:
+    """`--listen` and `--insecure`, of whatever serves others."""
+    insecure = option(
+        "--insecure",
+        heading=heading,
+        is_flag=True,
+        help="Listen beyond this machine although nothing is encrypted and anyone may come.",
+    )
+    listen = option(
+        "--listen",
+        heading=heading,
+        type=types.EndpointType(listening=True),
+        metavar="ENDPOINT",
+        default=default,
+        help=help_text,
+    )
+    return lambda function: listen(insecure(function))
+
+
 def tracker_option(heading: str, help_text: str, **attrs: Any) -> Callable[[Function], Function]:
     """`--tracker`, which all commands take that talk to one."""
     return option(

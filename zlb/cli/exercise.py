@@ -14,7 +14,7 @@ from zlb.core.ids import Endpoint
 from zlb.core.limits import PRIORITY_DEFAULT
 
 
-@click.command("exercise", cls=shared.Command, context_settings=shared.CONTEXT_SETTINGS)
+@shared.subcommand("exercise")
 @shared.tracker_option("Where", "A tracker of the cluster; repeatable.")
 @option("--clients", heading="What to do", type=types.CountType(), metavar="N", default=4, help="At once.")
 @option(
@@ -53,7 +53,7 @@ def exercise(tracker: tuple[Endpoint, ...], clients: int, duration: int, history
     click.echo(f"{human.count(len(found), 'operation')}, {unknown} of them with an unknown outcome")
 
 
-@click.command("judge", cls=shared.Command, context_settings=shared.CONTEXT_SETTINGS)
+@shared.subcommand("judge")
 @click.argument("path", metavar="FILE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @shared.version_option("zlb tracker judge")
 def judge(path: Path) -> None:

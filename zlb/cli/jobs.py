@@ -23,15 +23,11 @@ AT, OUTPUT = "Trackers", "Output"
 AS_SUBMIT = "The same JSON lines as zlb-submit."
 
 
-def _command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
-    return click.command(name, cls=shared.Command, context_settings=shared.CONTEXT_SETTINGS)
-
-
 def _job(open_only: bool) -> Callable[[shared.Function], shared.Function]:
     return click.argument("job", type=JobType(open_only), metavar="JOB")
 
 
-@_command("jobs")
+@shared.subcommand("jobs")
 @option("--open", heading="Which", is_flag=True, help="Only those that have not ended.")
 @shared.asking(AT, "One JSON object per job.")
 @shared.version_option("zlb jobs")
@@ -52,7 +48,7 @@ def jobs(**given: Any) -> None:
         click.echo("no open jobs" if given["open"] else "no jobs", err=True)
 
 
-@_command("peers")
+@shared.subcommand("peers")
 @shared.asking(AT, "One JSON object per peer.")
 @shared.version_option("zlb peers")
 def peers(**given: Any) -> None:
@@ -71,7 +67,7 @@ def peers(**given: Any) -> None:
         click.echo("no peers", err=True)
 
 
-@_command("status")
+@shared.subcommand("status")
 @_job(open_only=False)
 @shared.asking(AT, "One JSON object.")
 @shared.version_option("zlb status")
@@ -88,7 +84,7 @@ def status(**given: Any) -> None:
     _echo([listing.job_json(line, spec, asked)] if given["json"] else listing.job_lines(line, spec, asked))
 
 
-@_command("wait")
+@shared.subcommand("wait")
 @_job(open_only=True)
 @option(
     "--timeout",
@@ -118,7 +114,7 @@ def wait(ctx: click.Context, /, **given: Any) -> None:
     ctx.exit(tracked.wait(given["job"], _endpoints(given), _manner(given), given["timeout"]))
 
 
-@_command("result")
+@shared.subcommand("result")
 @_job(open_only=False)
 @shared.asking(AT, AS_SUBMIT)
 @shared.common_options(OUTPUT, quiet="No summary.", verbose="Say what happens, on stderr.")
@@ -131,7 +127,7 @@ def result(ctx: click.Context, /, **given: Any) -> None:
     ctx.exit(tracked.result(given["job"], _endpoints(given), _manner(given | {"progress": "none"})))
 
 
-@_command("cancel")
+@shared.subcommand("cancel")
 @_job(open_only=True)
 @shared.asking(AT, "The job as a JSON object.")
 @shared.version_option("zlb cancel")
@@ -140,7 +136,7 @@ def cancel(**given: Any) -> None:
     _steer(given, "cancelled")
 
 
-@_command("pause")
+@shared.subcommand("pause")
 @_job(open_only=True)
 @shared.asking(AT, "The job as a JSON object.")
 @shared.version_option("zlb pause")
@@ -149,7 +145,7 @@ def pause(**given: Any) -> None:
     _steer(given, "paused")
 
 
-@_command("resume")
+@shared.subcommand("resume")
 @_job(open_only=True)
 @shared.asking(AT, "The job as a JSON object.")
 @shared.version_option("zlb resume")
@@ -158,7 +154,7 @@ def resume(**given: Any) -> None:
     _steer(given, "running")
 
 
-@_command("priority")
+@shared.subcommand("priority")
 @_job(open_only=True)
 @click.argument("priority", type=types.PriorityType(), metavar="N")
 @shared.asking(AT, "The job as a JSON object.")

@@ -30,10 +30,6 @@ REPEAT_NS = 2 * SECOND
 HEAD = ("TRACKER", "ROLE", "LINK", "BEHIND", "ENDPOINT")
 
 
-def _command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
-    return click.command(name, cls=shared.Command, context_settings=shared.CONTEXT_SETTINGS)
-
-
 def _member() -> Callable[[shared.Function], shared.Function]:
     return click.argument("node", type=MemberType(), metavar="ID")
 
@@ -49,7 +45,7 @@ def _timeout(default: str = "60s") -> Callable[[shared.Function], shared.Functio
     )
 
 
-@_command("status")
+@shared.subcommand("status")
 @shared.asking(AT, "One JSON object.")
 @shared.version_option("zlb tracker status")
 def status(**given: Any) -> None:
@@ -62,7 +58,7 @@ def status(**given: Any) -> None:
         raise ZlbError(_why_no_leader(state), ExitCode.UNREACHABLE)
 
 
-@_command("add")
+@shared.subcommand("add")
 @click.argument("member", type=types.MembersType(), metavar="ID=ENDPOINT")
 @_timeout()
 @shared.asking(AT, "One JSON object per step.")
@@ -93,7 +89,7 @@ def add(**given: Any) -> None:
                 return
 
 
-@_command("remove")
+@shared.subcommand("remove")
 @_member()
 @_timeout()
 @shared.asking(AT, "One JSON object per step.")
@@ -120,7 +116,7 @@ def remove(**given: Any) -> None:
                 return
 
 
-@_command("transfer")
+@shared.subcommand("transfer")
 @_member()
 @_timeout("10s")
 @shared.asking(AT, "One JSON object per step.")
@@ -145,7 +141,7 @@ def transfer(**given: Any) -> None:
             say.steer(trackers, steering.Transfer(node))
 
 
-@_command("snapshot")
+@shared.subcommand("snapshot")
 @shared.asking(AT, "One JSON object.")
 @shared.version_option("zlb tracker snapshot")
 def snapshot(**given: Any) -> None:

@@ -27,14 +27,7 @@ Ctrl-C or SIGTERM hands back what is half done and says goodbye.
 
 
 @click.command("peer", cls=shared.Command, context_settings=shared.CONTEXT_SETTINGS, epilog=EPILOG)
-@option(
-    "--listen",
-    heading=WHERE,
-    type=types.EndpointType(listening=True),
-    metavar="ENDPOINT",
-    default=types.DEFAULT_PEER,
-    help="Where others reach this peer; port * takes a free one.",
-)
+@shared.listen_options(WHERE, types.DEFAULT_PEER, "Where others reach this peer; port * takes a free one.")
 @option(
     "--publish",
     heading=WHERE,
@@ -54,12 +47,6 @@ Ctrl-C or SIGTERM hands back what is half done and says goodbye.
     help="A neighbour to dial; repeatable.",
 )
 @shared.tracker_option(WHERE, "A tracker to enrol with; repeatable: any of them will do.")
-@option(
-    "--insecure",
-    heading=WHERE,
-    is_flag=True,
-    help="Listen beyond this machine although nothing is encrypted and anyone may come.",
-)
 @option(
     "--slots",
     heading=LENT,

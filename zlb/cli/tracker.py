@@ -56,20 +56,7 @@ class Group(shared.Command, click.Group):
     metavar="DIR",
     help="Where the log is kept; needed to start a tracker.",
 )
-@option(
-    "--listen",
-    heading=WHERE,
-    type=types.EndpointType(listening=True),
-    metavar="ENDPOINT",
-    default=types.DEFAULT_TRACKER,
-    help="Where peers, clients and the other trackers reach it.",
-)
-@option(
-    "--insecure",
-    heading=WHERE,
-    is_flag=True,
-    help="Listen beyond this machine although nothing is encrypted and anyone may come.",
-)
+@shared.listen_options(WHERE, types.DEFAULT_TRACKER, "Where peers, clients and the other trackers reach it.")
 @option(
     "--cluster",
     heading=CLUSTER,

@@ -8,10 +8,9 @@ from collections.abc import Iterable
 from zlb.core.config import ClientConfig
 from zlb.core.effects import Effect, Emit
 from zlb.core.events import NeighbourLost, NeighbourUp, Stopped
-from zlb.core.ids import Endpoint, NodeId, RunId
+from zlb.core.ids import Endpoint, NodeId
 from zlb.core.message import Message
 from zlb.core.node import Statistics
-from zlb.core.work import Outcome
 from zlb.nodes.linked import LinkedNode
 from zlb.protocols.neighbours import Neighbours
 from zlb.protocols.patron import Patron
@@ -49,10 +48,6 @@ class Client(LinkedNode):
         self._absorb(now, self.neighbours.on_tick(now))
         self._absorb(now, self.patron.on_tick(now))
         return self._flush()
-
-    def on_done(self, now: int, run_id: RunId, outcome: Outcome) -> list[Effect]:
-        """A client runs nothing."""
-        raise AssertionError(f"a client started no run {run_id}")
 
     def on_stop(self, now: int) -> list[Effect]:
         """Leave."""

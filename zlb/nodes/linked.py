@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from zlb.core.effects import Effect
 from zlb.core.errors import ErrorCode
-from zlb.core.ids import NodeId
+from zlb.core.ids import NodeId, RunId
 from zlb.core.message import Message
 from zlb.core.node import Core
+from zlb.core.work import Outcome
 from zlb.protocols.neighbours import Neighbours
 from zlb.wire.messages import Goodbye, Hello, Refused, Welcome
 
@@ -41,6 +42,10 @@ class LinkedNode(Core):
                 self._on_linked(now, src, message)
         self._settle(now)
         return self._flush()
+
+    def on_done(self, now: int, run_id: RunId, outcome: Outcome) -> list[Effect]:
+        """Most nodes run nothing; those that do say what follows."""
+        raise AssertionError(f"{type(self).__name__} started no run {run_id}")
 
     def _on_linked(self, now: int, src: NodeId, message: Message) -> None:
         """A neighbour says something that is not about the link."""

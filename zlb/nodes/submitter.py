@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from zlb.core.config import SubmitterConfig
 from zlb.core.effects import Effect, Emit
 from zlb.core.events import JobEnded, NeighbourLost, NeighbourUp, Stopped
-from zlb.core.ids import Endpoint, NodeId, RunId
+from zlb.core.ids import Endpoint, NodeId
 from zlb.core.message import Message
 from zlb.core.node import Statistics
 from zlb.core.timers import Timers
-from zlb.core.work import Job, Outcome
+from zlb.core.work import Job
 from zlb.nodes.linked import LinkedNode
 from zlb.protocols.coordinator import Check, Coordinator
 from zlb.protocols.neighbours import Neighbours
@@ -67,10 +67,6 @@ class Submitter(LinkedNode):
         self._absorb(now, self.neighbours.on_tick(now))
         self._absorb(now, self.coordinator.on_tick(now))
         return self._flush()
-
-    def on_done(self, now: int, run_id: RunId, outcome: Outcome) -> list[Effect]:
-        """A submitter runs nothing."""
-        raise AssertionError(f"a submitter started no run {run_id}")
 
     def on_stop(self, now: int) -> list[Effect]:
         """Cancel the job, if it is still open, and leave."""

@@ -17,13 +17,12 @@ from zlb.core.config import TrackerConfig
 from zlb.core.effects import Effect, Emit
 from zlb.core.errors import ErrorCode
 from zlb.core.events import CommandApplied, NeighbourLost, Notice, ReadConfirmed, RoleChanged, Stopped
-from zlb.core.ids import Endpoint, NodeId, RunId
+from zlb.core.ids import Endpoint, NodeId
 from zlb.core.limits import SECOND
 from zlb.core.message import Message
 from zlb.core.node import Statistics
 from zlb.core.replica import Configuration, Saved, Snapshot
 from zlb.core.timers import Timers
-from zlb.core.work import Outcome
 from zlb.nodes.linked import LinkedNode
 from zlb.protocols import steering
 from zlb.protocols.commands import Command, pack, unpack_result
@@ -137,10 +136,6 @@ class Tracker(LinkedNode):
         self._absorb(now, self.replica.on_tick(now))
         self._settle(now)
         return self._flush()
-
-    def on_done(self, now: int, run_id: RunId, outcome: Outcome) -> list[Effect]:
-        """A tracker runs nothing."""
-        raise AssertionError(f"a tracker started no run {run_id}")
 
     def on_stop(self, now: int) -> list[Effect]:
         """Hand leadership over, if there is anyone to take it, and leave; a second later at the latest."""
