@@ -49,7 +49,7 @@ from zlb.core.events import Event, JobEnded
 from zlb.core.ids import Endpoint, JobId, NodeId
 from zlb.core.limits import MS
 from zlb.core.message import Message
-from zlb.core.work import Job, StopRule
+from zlb.core.work import Job, Oracle, StopRule
 from zlb.drivers.bus import Bus
 from zlb.drivers.reactor import Reactor
 from zlb.kernels import load_kernel
@@ -144,7 +144,7 @@ def run_job(size: int, endpoints: tuple[Endpoint, ...], chunk: Size) -> dict[str
         bus.publish_endpoint or "",
         endpoints,
         job,
-        kernel.checker(PARAMS),
+        Oracle(kernel.checker(PARAMS), kernel.sampler(PARAMS)),
         SubmitterConfig(coordinator=coordinator),
         random.Random(1),
     )

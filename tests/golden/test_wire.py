@@ -63,6 +63,16 @@ SAMPLES: list[Message] = [
     m.TaskAck("job-1", 5),
     m.TaskAck("job-1", 5, False),
     m.TaskAck("j", TOP),
+    m.TaskRequest("job-1", 1, 4, 2, 1234.5, True, 2, 512, 1_000_000),
+    m.TaskTransfer("j", 6, (m.Grant(0, 16, 1, (m.Sampled(255, 3), m.Sampled((1 << 32) - 1, 0)), 4096),), None),
+    m.TaskReport(
+        "j", 1, 8, (m.Part(1, True, (m.Done(0, 16),), (), 9, "", ((1, 5, TOP), ()), b"\x01" * 32, (m.Done(16, 4),)),)
+    ),
+    m.TaskShrink("j", 1, 8),
+    m.TaskShrink("job-1", TOP, TOP),
+    m.TaskProve("j", 1, 63),
+    m.TaskProof("j", 1, 63, (4, TOP), (b"\x02" * 32, b"\x03" * 32)),
+    m.TaskProof("j", 1, 0, (), ()),
     m.TaskCancel("job-1", (1, 2, TOP)),
     m.TaskCancel("job-1", ()),
     m.JobClosed("job-1", "found"),
@@ -149,7 +159,7 @@ SHORTER = {
     m.Hello: "cluster",
     m.Welcome: "cluster",
     m.JobAdvert: "epoch, priority",
-    m.TaskRequest: "epoch",
+    m.TaskRequest: "epoch, slots, rtt_ns",
     m.TaskReport: "epoch",
     m.TaskAck: "kept",
 }

@@ -44,7 +44,7 @@ from zlb.core.message import Message
 from zlb.core.node import Node
 from zlb.core.replica import Configuration, Entry, EntryKind, Saved, Vote, fold
 from zlb.core.timers import NEVER
-from zlb.core.work import Failed, Hit, Job, Search, Searched, StopRule
+from zlb.core.work import Failed, Hit, Job, Oracle, Search, Searched, StopRule
 from zlb.nodes.client import Client
 from zlb.nodes.peer import Peer
 from zlb.nodes.submitter import Submitter
@@ -226,7 +226,14 @@ class Stage:
         coordinator = CoordinatorConfig(chunk_count=int(chunk) if chunk else None, progress_ns=NEVER)
         config = SubmitterConfig(coordinator=coordinator)
         self.makers[name] = lambda incarnation: Submitter(
-            NodeId(name), incarnation, "", self._ends(dials), of, lambda n: b"\1", config, random.Random(1)
+            NodeId(name),
+            incarnation,
+            "",
+            self._ends(dials),
+            of,
+            Oracle(lambda n: b"\1"),
+            config,
+            random.Random(1),
         )
 
     def do_start(self, name: str) -> None:

@@ -19,7 +19,7 @@ from zlb.core.limits import MS, SECOND
 from zlb.core.message import Advert
 from zlb.core.replica import Entry, EntryKind
 from zlb.wire import values
-from zlb.wire.messages import KINDS, Done, Grant, Part, Reported, Spec
+from zlb.wire.messages import KINDS, Done, Grant, Part, Reported, Sampled, Spec
 from zlb.wire.tracking import Ask, AskKind, AskOutcome, Beat, Reply, RosterJob
 
 
@@ -56,9 +56,10 @@ def test_what_is_published_is_an_advert_and_nothing_else(page: str) -> None:
 @pytest.mark.parametrize(
     ("inner", "fields"),
     [
-        (Part, "[lease, ended, done, hits, busy_ns, error]"),
+        (Part, "[lease, ended, done, hits, busy_ns, error, samples, root, returned]"),
         (Spec, "[kernel, params, hits_max]"),
-        (Grant, "[start, count, lease]"),
+        (Grant, "[start, count, lease, patterns, blocks]"),
+        (Sampled, "[mask, value]"),
         (Done, "[start, count]"),
         (Reported, "[n, digest]"),
         (Ask, "[number, kind, payload]"),

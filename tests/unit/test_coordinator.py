@@ -11,7 +11,7 @@ from zlb.core.events import HitFound, JobEnded, Notice
 from zlb.core.ids import JobId, NodeId, Span
 from zlb.core.limits import HITS_PER_REPORT_MAX, INTEGERS_MAX, MS, RATE_MAX, SECOND
 from zlb.core.timers import NEVER
-from zlb.core.work import Job, StopRule
+from zlb.core.work import Job, Oracle, StopRule
 from zlb.protocols import coordinator as module
 from zlb.protocols.coordinator import Coordinator
 from zlb.wire.codec import decode, encode
@@ -45,7 +45,9 @@ def coordinator(
     config: CoordinatorConfig = CONFIG,
     check: Callable[[int], bytes | None] = digest,
 ) -> Coordinator:
-    core = Coordinator(NodeId("me"), 1, Job(JobId("j"), "k", b"\x80", spans, rule, wanted), check, config)
+    core = Coordinator(
+        NodeId("me"), 1, Job(JobId("j"), "k", b"\x80", spans, rule, wanted), Oracle(check), config
+    )
     assert core.on_start(0) == []
     return core
 
@@ -371,7 +373,7 @@ def test_the_end_of_the_range_has_its_name(rule: StopRule, wanted: int, status: 
 
 def test_a_job_without_integers_ends() -> None:
     job = Job(JobId("j"), "k", b"", (), StopRule.ALL, 0)
-    core = Coordinator(NodeId("me"), 1, job, lambda n: None, CoordinatorConfig())
+    core = Coordinator(NodeId("me"), 1, job, Oracle(lambda n: None), CoordinatorConfig())
     (end,) = emitted(core.on_start(0), JobEnded)
     assert end.status == "complete"
 

@@ -11,11 +11,10 @@ from zlb.core.events import Answered, Notice
 from zlb.core.ids import JobId, NodeId
 from zlb.core.limits import MS, SECOND
 from zlb.core.message import Message
-from zlb.core.work import StopRule
+from zlb.core.work import Oracle, StopRule
 from zlb.protocols import commands as c
 from zlb.protocols import queries
 from zlb.protocols.commands import Status
-from zlb.protocols.coordinator import Check
 from zlb.protocols.coordinators import Coordinators
 from zlb.protocols.patron import Patron
 from zlb.protocols.raft.sessions import Sessions
@@ -41,8 +40,8 @@ def digest(n: int) -> bytes | None:
     return bytes([n % 256]) if n % 7 == 0 else None
 
 
-def checker(kernel: str, _params: bytes) -> Check | str:
-    return digest if kernel == "k" else f"no kernel {kernel}"
+def checker(kernel: str, _params: bytes) -> Oracle | str:
+    return Oracle(digest) if kernel == "k" else f"no kernel {kernel}"
 
 
 @dataclass

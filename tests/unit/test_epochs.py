@@ -9,7 +9,7 @@ from zlb.core.errors import ErrorCode
 from zlb.core.events import HitFound, JobEnded, Notice
 from zlb.core.ids import JobId, NodeId
 from zlb.core.limits import MS, SECOND
-from zlb.core.work import Hit, Job, StopRule
+from zlb.core.work import Hit, Job, Oracle, StopRule
 from zlb.protocols.checkpoints import Received, Resumed
 from zlb.protocols.coordinator import Coordinator
 from zlb.wire.messages import (
@@ -37,7 +37,7 @@ def coordinator(
 ) -> Coordinator:
     job = Job(JobId("j"), "k", b"", ((1, stop),), rule, wanted)
     config = CoordinatorConfig(chunk_count=10)
-    return Coordinator(NodeId("me"), 1, job, digest, config, epoch, resumed or Resumed())
+    return Coordinator(NodeId("me"), 1, job, Oracle(digest), config, epoch, resumed or Resumed())
 
 
 def begun(now: int = 10 * SECOND, **changes: object) -> Coordinator:

@@ -9,11 +9,10 @@ from zlb.core.events import NoTracker, Stopped
 from zlb.core.ids import Endpoint, NodeId
 from zlb.core.limits import MS, SECOND
 from zlb.core.message import Message
-from zlb.core.work import Contacts, Searched, StopRule
+from zlb.core.work import Contacts, Oracle, Searched, StopRule
 from zlb.nodes.peer import Peer
 from zlb.protocols import commands as c
 from zlb.protocols import queries
-from zlb.protocols.coordinator import Check
 from zlb.protocols.raft.sessions import Sessions
 from zlb.protocols.registry import Registry
 from zlb.wire.messages import Goodbye, Hello, JobAdvert, Refused, TaskReport, TaskRequest
@@ -33,8 +32,8 @@ T, U, S = NodeId("t"), NodeId("u"), NodeId("s")
 AT, TRACKER = "tcp://127.0.0.1:1", "tcp://127.0.0.1:7000"
 
 
-def checker(_kernel: str, _params: bytes) -> Check | str:
-    return lambda n: None
+def checker(_kernel: str, _params: bytes) -> Oracle | str:
+    return Oracle(lambda n: None)
 
 
 class Bench:

@@ -8,7 +8,7 @@ from zlb.core.errors import ErrorCode
 from zlb.core.events import JobEnded, NeighbourLost, Stopped
 from zlb.core.ids import Endpoint, JobId, NodeId
 from zlb.core.limits import SECOND
-from zlb.core.work import Job, StopRule
+from zlb.core.work import Job, Oracle, StopRule
 from zlb.nodes.submitter import Submitter
 from zlb.wire.messages import (
     Done,
@@ -33,7 +33,7 @@ REQUEST = TaskRequest("j", 1, 1, 1, 0.0, True)
 def submitter(linked: bool = True, **options: int) -> Submitter:
     job = Job(JobId("j"), "k", b"", ((0, 10),), StopRule.ALL, 0)
     config = SubmitterConfig(coordinator=CoordinatorConfig(chunk_count=10), **options)
-    node = Submitter(NodeId("s"), 1, "", [AT], job, lambda n: None, config, random.Random(1))
+    node = Submitter(NodeId("s"), 1, "", [AT], job, Oracle(lambda n: None), config, random.Random(1))
     node.on_start(0)
     if linked:
         node.on_message(0, P, WELCOME)

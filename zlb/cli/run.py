@@ -7,12 +7,12 @@ import random
 import secrets
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import zmq
 
@@ -29,14 +29,16 @@ from zlb.core.errors import ErrorCode, ExitCode, RemoteProtocolError, ZlbError
 from zlb.core.events import Event, JobEnded, NeighbourRefused, Notice
 from zlb.core.ids import Endpoint, NodeId
 from zlb.core.replica import Configuration, Saved
-from zlb.core.work import Job
+from zlb.core.work import Job, Oracle
 from zlb.drivers.bus import Bus
 from zlb.drivers.names import resolved
 from zlb.drivers.reactor import Reactor, ReactorThread
 from zlb.drivers.state import State, default_state_dir
 from zlb.nodes.peer import Peer
 from zlb.nodes.submitter import CONNECT, Submitter
-from zlb.protocols.coordinator import Check
+
+if TYPE_CHECKING:
+    from zlb.kernels import Kernel
 
 OnEvent = Callable[[Event], None]
 
@@ -107,7 +109,7 @@ def remembered_rate(state_dir: Path, kernel: str) -> float | None:
 
 
 def submit(
-    job: Job, check: Check, grid: Grid, chunk: Chunk, timeout_ns: int | None, on_event: OnEvent
+    job: Job, oracle: Oracle, grid: Grid, chunk: Chunk, timeout_ns: int | None, on_event: OnEvent
 ) -> JobEnded:
     """Run `job` to its end, telling `on_event` on the way; blocks, and must be called from the main thread.
 
@@ -116,9 +118,9 @@ def submit(
     """
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
     if grid.peers:
-        return _coordinate(context, job, check, grid.peers, chunk, timeout_ns, on_event)
+        return _coordinate(context, job, oracle, grid.peers, chunk, timeout_ns, on_event)
     embedded, endpoint = _embedded_peer(context, grid)
-    ended = _coordinate(context, job, check, (endpoint,), chunk, timeout_ns, on_event)
+    ended = _coordinate(context, job, oracle, (endpoint,), chunk, timeout_ns, on_event)
     embedded.join()  # not after an exception: a second Ctrl-C does not wait for a kernel that is being compiled
     return ended
 
@@ -207,7 +209,7 @@ def track(tracking: Tracking, on_event: Callable[[Event | TrackerUp], None]) -> 
 def _coordinate(
     context: zmq.Context[zmq.Socket[bytes]],
     job: Job,
-    check: Check,
+    oracle: Oracle,
     peers: tuple[Endpoint, ...],
     chunk: Chunk,
     timeout_ns: int | None,
@@ -220,7 +222,7 @@ def _coordinate(
         coordinator = CoordinatorConfig(chunk_ns=chunk.time_ns)
     config = SubmitterConfig(coordinator=coordinator, timeout_ns=timeout_ns)
     node = Submitter(
-        me, time.time_ns(), bus.publish_endpoint or "", peers, job, check, config, random.Random()
+        me, time.time_ns(), bus.publish_endpoint or "", peers, job, oracle, config, random.Random()
     )
     ended: list[JobEnded] = []
     refusals: list[str] = []
@@ -286,17 +288,23 @@ def _peer_reactor(
     return Reactor(node, bus, on_event, workers, state.save)
 
 
-def checker(kernel: str, params: bytes) -> Check | str:
+def checker(kernel: str, params: bytes) -> Oracle | str:
     """How hits of that kernel are checked, or why they cannot be: a `Checker`."""
     from zlb.kernels import KernelError, load_kernel
     from zlb.wire import values
 
     try:
-        return load_kernel(kernel).checker(values.unpack(params))
+        return oracle_of(load_kernel(kernel), values.unpack(params))
     except (KernelError, RemoteProtocolError) as error:
         return str(error)
     except Exception as error:  # noqa: BLE001 - a kernel is anybody's code; its failure is the job's, not the peer's
         return f"kernel {kernel} failed: {type(error).__name__}: {error}"
+
+
+def oracle_of(kernel: Kernel, params: Mapping[str, object]) -> Oracle:
+    """What tells true claims about integers of that puzzle; raises `KernelError` if there is no such puzzle."""
+    sampler = getattr(kernel, "sampler", None)
+    return Oracle(kernel.checker(params), None if sampler is None else sampler(params))
 
 
 def _publish_beside(listen: Endpoint) -> Endpoint:

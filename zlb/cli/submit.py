@@ -374,10 +374,10 @@ def _run(asked: Asked, place: _Place, given: dict[str, Any]) -> int:
     grid = run.Grid(place.peers, place.slots, run.state_dir(place.state_dir))
     chunk = run.Chunk(given["chunk"].time_ns, given["chunk"].count)
     assert asked.puzzle.kernel is not None
-    check = asked.puzzle.kernel.checker(asked.puzzle.params)
+    oracle = run.oracle_of(asked.puzzle.kernel, asked.puzzle.params)
     try:
         with shared.kernel_notes(screen.say, quiet or given["json"]):
-            ended = run.submit(asked.job, check, grid, chunk, given["timeout"], report.on_event)
+            ended = run.submit(asked.job, oracle, grid, chunk, given["timeout"], report.on_event)
         report.end(ended)
     except ZlbError as error:
         if str(error) in report.refusals:  # has been said already

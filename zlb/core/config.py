@@ -49,6 +49,8 @@ class WorkerConfig:
     retry_ns_max: int = 2 * SECOND
     kept_ns: int = 10 * SECOND
     """A report that has arrived and is not said to be kept is repeated after so long: the word may have been lost."""
+    rtt_ns_max: int | None = None
+    """Coordinators whose answers take longer than this are not worked for."""
     silence_ns: int = 10 * SECOND
     """A coordinator not heard for so long is gone, and its job with it, unless a tracker knows the job. Longer: more
     work kept for a slow one."""

@@ -22,6 +22,15 @@ SPANS_PER_PART_MAX = 4096
 """Pieces of one lease in one report; slices are 100 ms, so a lease would have to run for minutes unreported."""
 LEASES_PER_MESSAGE_MAX = 1024
 """Leases in one transfer, parts in one report, leases in one cancellation: 512 slots, each with one prefetched."""
+PATTERNS_MAX = 4
+"""Patterns of one lease: as many as a search loop tests at next to no cost."""
+SAMPLES_PER_PART_MAX = 8_192
+"""Samples of one pattern in one part; a coordinator asks for some 64 a lease, and for 1,024 that are only committed
+to."""
+BLOCKS_MAX = 1 << 12
+"""Blocks of a lease that a worker commits to; a path from one to the root has 12 digests."""
+DIGEST_BYTES = 32
+"""Of a commitment."""
 NEIGHBOURS_TOLD_MAX = 16
 """Endpoints a Welcome names: as many as a node links to by itself."""
 

@@ -1,9 +1,10 @@
 """Work a node gives to its slots, what comes back, jobs as users mean them, and records that outlive the process."""
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from zlb.core.ids import Endpoint, JobId, Span
+from zlb.core.ids import Endpoint, JobId, NodeId, Span
 
 if TYPE_CHECKING:  # so that commands that replicate nothing do not load what replicas need
     from zlb.core.replica import ReplicaRecord
@@ -16,14 +17,25 @@ class Hit(NamedTuple):
     digest: bytes
 
 
+class Pattern(NamedTuple):
+    """Integers to report besides hits: those whose sampled word has `word & mask == value`. Both are 32 bits."""
+
+    mask: int
+    value: int
+
+
 class Search(NamedTuple):
-    """Search `[start, stop)` with a kernel; `params` are packed by `wire.values`; end after `hits_max` hits."""
+    """Search `[start, stop)` with a kernel; `params` are packed by `wire.values`; end after `hits_max` hits.
+
+    What matches `patterns` is to be told too, if the kernel can.
+    """
 
     kernel: str
     params: bytes
     start: int
     stop: int
     hits_max: int
+    patterns: tuple[Pattern, ...] = ()
 
 
 class Measure(NamedTuple):
@@ -39,11 +51,15 @@ Work = Search | Measure
 
 
 class Searched(NamedTuple):
-    """`[start, stopped_at)` of the run was searched and holds exactly `hits`; it kept a slot busy for `busy_ns`."""
+    """`[start, stopped_at)` of the run was searched and holds exactly `hits`; it kept a slot busy for `busy_ns`.
+
+    `samples[i]` are all integers in it that match pattern i, ascending.
+    """
 
     stopped_at: int
     hits: tuple[Hit, ...]
     busy_ns: int
+    samples: tuple[tuple[int, ...], ...] = ()
 
 
 class Measured(NamedTuple):
@@ -59,6 +75,15 @@ class Failed(NamedTuple):
 
 
 Outcome = Searched | Measured | Failed
+
+
+class Oracle(NamedTuple):
+    """What is true of one integer, at the cost of one hash of our own: how workers' claims are checked."""
+
+    check: Callable[[int], bytes | None]
+    """Its digest if it is a hit of the job, else None."""
+    word: Callable[[int], int] | None = None
+    """The word of its digest that patterns are about; None: the kernel takes no samples."""
 
 
 class StopRule(StrEnum):
@@ -88,6 +113,18 @@ class Job(NamedTuple):
     def size(self) -> int:
         """Integers to search."""
         return sum(stop - start for start, stop in self.spans)
+
+
+class Row(NamedTuple):
+    """`worker` searched `[start, stop)`; `shares`, all integers in it that match `pattern`, show it. `at_ns`: since the
+    job began. Without a pattern it is the worker's word alone."""
+
+    start: int
+    stop: int
+    worker: NodeId
+    pattern: Pattern | None
+    shares: tuple[int, ...]
+    at_ns: int
 
 
 class Rate(NamedTuple):

@@ -10,17 +10,18 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from zlb.core.errors import RemoteProtocolError
 from zlb.core.ids import RunId
 from zlb.core.work import Failed, Hit, Measure, Outcome, Search, Searched, Work
 from zlb.drivers.gauge import Gauge
 from zlb.kernels import UnknownKernel, load_kernel
-from zlb.kernels.interface import KernelError
+from zlb.kernels.interface import KernelError, Pattern
 from zlb.wire import values
 
 if TYPE_CHECKING:
+    from zlb.kernels.interface import Found, SamplingSearch
     from zlb.kernels.interface import Search as Prepared
 
 NICE = 10
@@ -130,13 +131,14 @@ class Workers:
         try:
             prepared = self._prepare(search.kernel, search.params)
             started_ns = time.perf_counter_ns()
-            found = prepared.search(search.start, search.stop, flag, search.hits_max)
+            found = _sampled(prepared, search, flag)
             busy_ns = time.perf_counter_ns() - started_ns
         except (UnknownKernel, KernelError, RemoteProtocolError) as error:
             return Failed(str(error))
         except Exception as error:  # noqa: BLE001 - a kernel is anybody's code; its failure is the job's, not the peer's
             return Failed(f"kernel {search.kernel} failed: {type(error).__name__}: {error}")
-        return Searched(found.stopped_at, tuple(Hit(n, digest) for n, digest in found.hits), busy_ns)
+        hits = tuple(Hit(n, digest) for n, digest in found.hits)
+        return Searched(found.stopped_at, hits, busy_ns, found.samples)
 
     def _prepare(self, kernel: str, params: bytes) -> Prepared:
         with self._preparing:  # one thread compiles, the others wait for the same
@@ -147,3 +149,14 @@ class Workers:
                 if len(self._prepared) > PREPARED_MAX:
                     self._prepared.popitem(last=False)
             return prepared
+
+
+def _sampled(prepared: Prepared, search: Search, flag: Any) -> Found:
+    """Search, with samples if they are wanted; a kernel that takes none is never asked for any by an honest job."""
+    span = search.start, search.stop, flag, search.hits_max
+    if not search.patterns:
+        return prepared.search(*span)
+    if not hasattr(prepared, "patterns_max"):
+        raise KernelError(f"kernel {search.kernel} takes no samples")
+    patterns = [Pattern(mask, value) for mask, value in search.patterns]
+    return cast("SamplingSearch", prepared).search(*span, patterns)

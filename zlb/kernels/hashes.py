@@ -28,6 +28,10 @@ class HashKernel:
         """See `Kernel.checker`."""
         return self.puzzle(params).check
 
+    def sampler(self, params: Mapping[str, object]) -> Callable[[int], int]:
+        """See `SamplingKernel.sampler`."""
+        return self.puzzle(params).sampled_word
+
     def prepare(self, params: Mapping[str, object]) -> SamplingSearch:
         """See `Kernel.prepare`; half a second on a machine's first call, milliseconds later."""
         puzzle = self.puzzle(params)

@@ -110,3 +110,14 @@ class Kernel(Protocol):
     def prepare(self, params: Mapping[str, object]) -> Search:
         """Compile or load whatever the search needs, which may take seconds the first time on a machine."""
         ...
+
+
+class SamplingKernel(Kernel, Protocol):
+    """A kernel whose searches take samples, and that can tell of one integer whether it is one."""
+
+    def sampler(self, params: Mapping[str, object]) -> Callable[[int], int]:
+        """A function that tells an integer's sampled word: the certain twin of `SamplingSearch.sampled_word`.
+
+        It raises KernelError for an integer the puzzle cannot express.
+        """
+        ...

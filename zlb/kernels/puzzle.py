@@ -78,6 +78,12 @@ class Puzzle:
         (digest,) = self.digests((n,))
         return digest if self.rule.accepts(digest) else None
 
+    def sampled_word(self, n: int) -> int:
+        """The word of the integer's digest that patterns are about."""
+        self.require_fit(n, n + 1)
+        (digest,) = self.digests((n,))
+        return self.rule.word_test().word_of(digest)
+
     def require_fit(self, start: int, stop: int) -> None:
         """Raise KernelError unless 0 <= start <= stop <= capacity."""
         # The offending number is never printed: a stranger's may have more digits than Python agrees to convert.

@@ -16,10 +16,9 @@ from zlb.core.limits import SECOND, SUBSCRIPTIONS_MAX
 from zlb.core.message import Message
 from zlb.core.node import Statistics
 from zlb.core.timers import NEVER
-from zlb.core.work import Failed, Measure, Measured, Outcome, Rate
+from zlb.core.work import Failed, Measure, Measured, Oracle, Outcome, Rate
 from zlb.nodes.linked import LinkedNode
 from zlb.protocols import commands
-from zlb.protocols.coordinator import Check
 from zlb.protocols.coordinators import Checker, Coordinators
 from zlb.protocols.enrolment import Enrolment
 from zlb.protocols.gossip import Freshness, Gossip
@@ -44,7 +43,7 @@ NO_HIT = values.pack({"difficulty": 256})
 """Parameters of a search that finds nothing: its rate is the kernel's."""
 
 
-def cannot_check(kernel: str, _params: bytes) -> Check | str:
+def cannot_check(kernel: str, _params: bytes) -> Oracle | str:
     """A `Checker` of a peer that is given no jobs to coordinate."""
     return f"hits of kernel {kernel} cannot be checked here"
 
@@ -136,6 +135,22 @@ class Peer(LinkedNode):
         self._absorb(now, self.coordinators.on_stop(now))
         if self._measuring is not None:
             self._stop(self._measuring)
+        self._settle(now)
+        return self._flush()
+
+    def on_rest(self, now: int, why: str) -> list[Effect]:
+        """The owner of the machine needs it: give leases back, and take none until `on_resume`."""
+        if not self.worker.resting:
+            self._emit(Notice(f"resting: {why}"))
+            self._absorb(now, self.worker.on_rest(now))
+        self._settle(now)
+        return self._flush()
+
+    def on_resume(self, now: int) -> list[Effect]:
+        """The machine may be used again."""
+        if self.worker.resting and self._stop_at == NEVER:
+            self._emit(Notice("working again"))
+            self._absorb(now, self.worker.on_resume(now))
         self._settle(now)
         return self._flush()
 

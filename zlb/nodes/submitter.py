@@ -12,9 +12,9 @@ from zlb.core.ids import Endpoint, NodeId
 from zlb.core.message import Message
 from zlb.core.node import Statistics
 from zlb.core.timers import Timers
-from zlb.core.work import Job
+from zlb.core.work import Job, Oracle
 from zlb.nodes.linked import LinkedNode
-from zlb.protocols.coordinator import Check, Coordinator
+from zlb.protocols.coordinator import Coordinator
 from zlb.protocols.neighbours import Neighbours
 from zlb.wire.messages import JobAdvert, LoadUpdate, TaskReport, TaskRequest
 
@@ -34,7 +34,7 @@ class Submitter(LinkedNode):
         publish: str,
         endpoints: Iterable[Endpoint],
         job: Job,
-        check: Check,
+        oracle: Oracle,
         config: SubmitterConfig,
         rng: random.Random,
     ) -> None:
@@ -43,7 +43,7 @@ class Submitter(LinkedNode):
         self.neighbours = Neighbours(
             me, incarnation, "", publish, endpoints, config.neighbours, rng, explore=True
         )
-        self.coordinator = Coordinator(me, incarnation, job, check, config.coordinator)
+        self.coordinator = Coordinator(me, incarnation, job, oracle, config.coordinator)
         self.timers = Timers()
         self._stopped = False
 

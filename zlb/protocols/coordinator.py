@@ -14,7 +14,7 @@ end, takes in what workers finished for them, and tells a worker that a report i
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from zlb.core.config import CoordinatorConfig
@@ -31,7 +31,7 @@ from zlb.core.limits import (
 )
 from zlb.core.node import Core
 from zlb.core.timers import NEVER
-from zlb.core.work import Hit, Job, StopRule
+from zlb.core.work import Hit, Job, Oracle, StopRule
 from zlb.protocols.checkpoints import Checkpoints, Received, Resumed
 from zlb.protocols.intervals import IntervalSet
 from zlb.protocols.ledger import Lease, Ledger
@@ -49,9 +49,6 @@ from zlb.wire.messages import (
     TaskRequest,
     TaskTransfer,
 )
-
-Check = Callable[[int], bytes | None]
-"""The digest of an integer if it is a hit of the job, else None: one hash, of our own."""
 
 NO_LEASE = 0
 """In a part of a report: it is about integers searched under an earlier epoch."""
@@ -88,7 +85,7 @@ class Coordinator(Core):
         me: NodeId,
         incarnation: int,
         job: Job,
-        check: Check,
+        oracle: Oracle,
         config: CoordinatorConfig,
         epoch: int = 0,
         resumed: Resumed = NEW,
@@ -107,7 +104,7 @@ class Coordinator(Core):
         self.bad_hits = 0
         self.strange = 0
         """Messages about leases that are not their sender's."""
-        self._check_hit = check
+        self._oracle = oracle
         self._lowest: tuple[int, bytes, NodeId] | None = None
         if resumed.lowest is not None and job.rule is StopRule.LOWEST:
             self._lowest = *resumed.lowest, me
@@ -387,7 +384,7 @@ class Coordinator(Core):
         """The hits of a part, lowest first; None if one of them is none, or lies elsewhere."""
         found = sorted(Hit(hit.n, hit.digest) for hit in part.hits)
         done = IntervalSet(done.span for done in part.done)
-        right = all(hit.n in done and self._check_hit(hit.n) == hit.digest for hit in found)
+        right = all(hit.n in done and self._oracle.check(hit.n) == hit.digest for hit in found)
         return found if right else None
 
     def _learn(self, now: int, src: NodeId, spans: list[Span], found: list[Hit]) -> None:

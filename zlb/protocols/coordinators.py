@@ -21,16 +21,16 @@ from zlb.core.limits import ENDED_JOBS_MAX, TEXT_BYTES_MAX
 from zlb.core.message import Message
 from zlb.core.node import Core
 from zlb.core.timers import NEVER
-from zlb.core.work import Hit, Job
+from zlb.core.work import Hit, Job, Oracle
 from zlb.protocols import commands, queries
 from zlb.protocols.checkpoints import Delta, Resumed
 from zlb.protocols.commands import Checkpoint, Command, Denied, Finish, Status
-from zlb.protocols.coordinator import Check, Coordinator
+from zlb.protocols.coordinator import Coordinator
 from zlb.protocols.patron import Patron
 from zlb.wire.messages import JobClosed, TaskReport, TaskRequest
 from zlb.wire.tracking import AskKind, AskOutcome, Roster
 
-Checker = Callable[[str, bytes], Check | str]
+Checker = Callable[[str, bytes], Oracle | str]
 """Kernel and parameters: how a hit of a job is checked, or why it cannot be searched here."""
 
 
@@ -224,9 +224,9 @@ class Coordinators(Core):
 
     def _begin(self, now: int, job: JobId, office: _Office, resumed: queries.Resumption) -> None:
         spec = resumed.spec
-        check = self._checker(spec.kernel, spec.params)
-        if isinstance(check, str):
-            finish = Finish(job, office.epoch, Status.FAILED, check[:TEXT_BYTES_MAX])
+        oracle = self._checker(spec.kernel, spec.params)
+        if isinstance(oracle, str):
+            finish = Finish(job, office.epoch, Status.FAILED, oracle[:TEXT_BYTES_MAX])
             office.finishing = True
             office.number = self._tell(now, finish)
             return
@@ -236,7 +236,7 @@ class Coordinators(Core):
             self.me,
             self.incarnation,
             Job(job, spec.kernel, spec.params, spans, spec.rule, spec.hits_wanted),
-            check,
+            oracle,
             _config(spec),
             office.epoch,
             Resumed(

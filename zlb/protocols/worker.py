@@ -77,6 +77,8 @@ class Worker(Core):
         """Leases held ahead of each slot."""
         self._ask_at = NEVER
         self._stopping = False
+        self.resting = False
+        """Whether the owner of the machine needs it: then nothing is searched, and nothing held."""
 
     # -- what others see
 
@@ -176,7 +178,7 @@ class Worker(Core):
             self._look_ahead(job, message.leases[-1].count)
             if job.report_at == NEVER:
                 job.report_at = job.beat_at = now + self.config.report_ns
-        if self._stopping:
+        if self._stopping or self.resting:
             self._give_back(now)
         self._start_runs()
         if self._room_is_worth_asking():
@@ -261,9 +263,19 @@ class Worker(Core):
     def on_stop(self, now: int) -> list[Effect]:
         """Take nothing more, stop what runs, give back what is left."""
         self._stopping = True
+        return self.on_rest(now)
+
+    def on_rest(self, now: int) -> list[Effect]:
+        """Until `on_resume`: stop what runs, give back what is left, ask for nothing."""
+        self.resting = True
         for run_id in self._running:
             self._stop(run_id)
         self._give_back(now)
+        return self._flush()
+
+    def on_resume(self, now: int) -> list[Effect]:
+        """The machine may be used again."""
+        self.resting, self._ask_at = False, now
         return self._flush()
 
     # -- helpers
@@ -318,7 +330,7 @@ class Worker(Core):
         open_jobs.sort(key=lambda job: (job.unfinished, job.job))
         for left, job in zip(range(len(open_jobs), 0, -1), open_jobs, strict=True):
             want = -(-room // left)
-            if want <= 0 or self._stopping:
+            if want <= 0 or self._stopping or self.resting:
                 return
             room -= want
             self._sequence += 1
@@ -425,7 +437,7 @@ class Worker(Core):
             if job.spec is not None and job.spec.hits_max and lease.hits >= job.spec.hits_max:
                 self._unqueue(lease)  # enough: the rest of the lease goes back to the pool
                 lease.todo.clear()
-            elif done_to < stop and not self._stopping and not lease.error:
+            elif done_to < stop and not (self._stopping or self.resting or lease.error):
                 self._put_back(job, lease, done_to, stop)
 
     def _failed(self, run: Running, detail: str) -> None:

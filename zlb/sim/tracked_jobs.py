@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 
 from zlb.core.ids import JobId, Span
 from zlb.core.limits import MS, SECOND
-from zlb.core.work import StopRule
+from zlb.core.work import Oracle, StopRule
 from zlb.protocols.commands import Command, Prioritise, Status, Steer, Submit
-from zlb.protocols.coordinator import Check
 from zlb.protocols.intervals import IntervalSet
 from zlb.protocols.registry import JobEntry
 from zlb.sim.cpu import Truth, digest
@@ -47,11 +46,11 @@ class DrawnJob:
         """Integers to search."""
         return sum(count for _, count in self.spec.spans)
 
-    def checker(self) -> Check | str:
+    def checker(self) -> Oracle | str:
         """How peers check its hits."""
         if self.spec.params.startswith(UNCHECKABLE):
             return "no such kernel here"
-        return self.truth.check
+        return Oracle(self.truth.check)
 
     def hits(self) -> list[int]:
         """All there are, ascending."""

@@ -8,14 +8,19 @@ from msgspec import Meta, Struct
 
 from zlb.core.ids import Span
 from zlb.core.limits import (
+    BLOCKS_MAX,
+    DIGEST_BYTES,
     HITS_PER_REPORT_MAX,
     INTEGERS_MAX,
     LEASES_PER_MESSAGE_MAX,
     NEIGHBOURS_TOLD_MAX,
     PARAMS_BYTES_MAX,
+    PATTERNS_MAX,
     PRIORITY_DEFAULT,
     PRIORITY_MAX,
     RATE_MAX,
+    SAMPLES_PER_PART_MAX,
+    SLOTS_MAX,
     SPANS_PER_PART_MAX,
     TEXT_BYTES_MAX,
 )
@@ -43,6 +48,8 @@ from zlb.wire.tracking import (
 )
 
 Text = Annotated[str, Meta(max_length=TEXT_BYTES_MAX)]
+Word = Annotated[int, Meta(ge=0, lt=1 << 32)]
+Samples = Annotated[tuple[Count, ...], Meta(max_length=SAMPLES_PER_PART_MAX)]
 PerSecond = Annotated[float, Meta(ge=0, le=RATE_MAX)]
 
 
@@ -111,6 +118,8 @@ class TaskRequest(Message, frozen=True):
     rate: PerSecond
     knows: bool
     epoch: Count = 0
+    slots: Annotated[int, Meta(ge=1, le=SLOTS_MAX)] = 1
+    rtt_ns: Count = 0
 
 
 class Done(Struct, array_like=True, frozen=True, gc=False):
@@ -129,10 +138,22 @@ class Done(Struct, array_like=True, frozen=True, gc=False):
         return self.start, self.start + self.count
 
 
+class Sampled(Struct, array_like=True, frozen=True, gc=False):
+    """A pattern: integers are wanted whose sampled word has `word & mask == value`."""
+
+    mask: Word
+    value: Word
+
+
 class Grant(Done, frozen=True):
-    """One lease: its integers, then its id."""
+    """One lease: its integers, its id, and of which of them to tell besides hits.
+
+    With `blocks`, what matches the last pattern is only committed to, as the root over so many blocks of the lease.
+    """
 
     lease: Count
+    patterns: Annotated[tuple[Sampled, ...], Meta(max_length=PATTERNS_MAX)] = ()
+    blocks: Annotated[int, Meta(ge=0, le=BLOCKS_MAX)] = 0
 
 
 class Spec(Struct, array_like=True, frozen=True, gc=False):
@@ -171,6 +192,9 @@ class Part(Struct, array_like=True, frozen=True, gc=False):
     hits: Annotated[tuple[Reported, ...], Meta(max_length=2 * HITS_PER_REPORT_MAX)]
     busy_ns: Count
     error: Text
+    samples: Annotated[tuple[Samples, ...], Meta(max_length=PATTERNS_MAX)] = ()
+    root: Annotated[bytes, Meta(max_length=DIGEST_BYTES)] = b""
+    returned: Annotated[tuple[Done, ...], Meta(max_length=SPANS_PER_PART_MAX)] = ()
 
 
 class TaskReport(Message, frozen=True):
@@ -198,6 +222,32 @@ class TaskCancel(Message, frozen=True):
     leases: Annotated[tuple[Count, ...], Meta(max_length=LEASES_PER_MESSAGE_MAX)]
 
 
+class TaskShrink(Message, frozen=True):
+    """Give back what you have not begun of this lease from `stop` on: others are idle."""
+
+    job: Key
+    lease: Count
+    stop: Count
+
+
+class TaskProve(Message, frozen=True):
+    """Show what you committed to about that block of a finished lease."""
+
+    job: Key
+    lease: Count
+    block: Count
+
+
+class TaskProof(Message, frozen=True):
+    """All samples of that block, and the path from its leaf to the root you have; no path: I cannot tell any more."""
+
+    job: Key
+    lease: Count
+    block: Count
+    samples: Samples
+    path: Annotated[tuple[Annotated[bytes, Meta(max_length=DIGEST_BYTES)], ...], Meta(max_length=16)]
+
+
 class JobClosed(Message, frozen=True):
     """The job is over."""
 
@@ -218,6 +268,9 @@ KINDS: dict[int, type[Message]] = {
     10: TaskAck,
     11: TaskCancel,
     12: JobClosed,
+    13: TaskShrink,
+    14: TaskProve,
+    15: TaskProof,
     16: TrackerRequest,
     17: TrackerReply,
     18: Heartbeat,
