@@ -9,10 +9,11 @@ from click.testing import CliRunner, Result
 
 from zlb.cli import run, trackers
 from zlb.cli.main import zlb
+from zlb.core.config import CoordinatorConfig
 from zlb.core.errors import ExitCode, ZlbError
 from zlb.core.events import Event, HitFound, JobEnded, JobProgress, NeighbourUp, WorkerView
 from zlb.core.ids import Endpoint, JobId, NodeId
-from zlb.core.work import Job, StopRule
+from zlb.core.work import Job, Oracle, StopRule
 from zlb.protocols import commands, queries, steering
 from zlb.protocols.registry import Registry
 from zlb.wire import values
@@ -23,7 +24,7 @@ PEER = NodeId("p-3f")
 
 
 def ended(job: JobId, status: str = "found", detail: str = "", recomputed: int = 0) -> JobEnded:
-    workers = (WorkerView(PEER, 1 << 20, 2.6e6, 0),)
+    workers = (WorkerView(PEER, 1 << 20, 2.6e6, 0, 1 << 20),)
     hits = 1 if status in ("found", "complete") else 0
     return JobEnded(job, status, detail, hits, 1 << 20, 1 << 20, recomputed, 410_000_000, workers)
 
@@ -44,7 +45,7 @@ class FakeGrid:
     script: Callable[[JobId], Sequence[Event]] = found
     ending: Callable[[JobId], JobEnded] = ended
     error: BaseException | None = None
-    calls: list[tuple[Job, run.Grid, run.Chunk, int | None]] = field(default_factory=list)
+    calls: list[tuple[Job, run.Grid, CoordinatorConfig, int | None]] = field(default_factory=list)
     ended = staticmethod(ended)
     progress = staticmethod(progress)
     found = staticmethod(found)
@@ -52,14 +53,14 @@ class FakeGrid:
     def submit(
         self,
         job: Job,
-        check: Callable[[int], bytes | None],
+        oracle: Oracle,
         grid: run.Grid,
-        chunk: run.Chunk,
+        config: CoordinatorConfig,
         timeout_ns: int | None,
         on_event: Callable[[Event], None],
     ) -> JobEnded:
-        self.calls.append((job, grid, chunk, timeout_ns))
-        self.check = check
+        self.calls.append((job, grid, config, timeout_ns))
+        self.check = oracle.check
         for event in self.script(job.id):
             on_event(event)
         last = self.ending(job.id)

@@ -23,7 +23,7 @@ MODULES = {
     "zlb": "zlb.cli.main",
 }
 HEADINGS = ["What to search", "When to stop", "How to run", "Where", "Output"]
-HEAVY = {"zmq", "numba", "numpy", "rich", "msgspec", "llvmlite"}
+HEAVY = {"zmq", "numba", "numpy", "rich", "msgspec", "llvmlite", "cryptography"}
 
 # Runs a command as `python -m` does, then tells which of the heavy modules it has loaded.
 WATCHED = """
@@ -111,6 +111,8 @@ def test_every_option_is_explained(command: click.Command) -> None:
         ("zlb.cli.main wait", 2),
         ("zlb.cli.main tracker add x", 2),
         ("zlb.cli.main kernels", 0),
+        ("zlb.cli.main verify nowhere", 2),
+        ("zlb.cli.main keys show --help", 0),
     ],
 )
 def test_loads_nothing_heavy(root: Path, arguments: str, code: int) -> None:
@@ -126,13 +128,13 @@ def test_a_usage_error_of_a_process(root: Path) -> None:
 
 
 def test_kernels_are_listed() -> None:
-    assert CliRunner().invoke(group, ["kernels"]).stdout == "sha1\nsha256\nsha256d\n"
+    assert CliRunner().invoke(group, ["kernels"]).stdout == "sha1\nsha256\nsha256d\nsleep\nspin\n"
 
 
 def test_the_group_names_its_commands() -> None:
     said = CliRunner().invoke(group, ["--help"]).stdout
     jobs = {"jobs", "wait", "status", "result", "cancel", "pause", "resume", "priority", "peers"}
-    assert set(group.commands) == {"submit", "peer", "tracker", "kernels", *jobs}
+    assert set(group.commands) == {"submit", "peer", "tracker", "kernels", "keys", "verify", *jobs}
     assert all(re.search(rf"^  {name} ", said, re.MULTILINE) for name in group.commands)
 
 

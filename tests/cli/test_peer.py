@@ -13,6 +13,7 @@ from click.testing import Result
 from zlb.cli import run
 from zlb.core.errors import ExitCode, ZlbError
 from zlb.core.events import NeighbourLost, NeighbourRefused, NeighbourUp, Notice, Stopped
+from zlb.drivers.manners import Manners, Quiet
 
 Call = Callable[..., Result]
 
@@ -68,6 +69,44 @@ def test_options(call: Call, serve: FakeServe, tmp_path: Path) -> None:
     assert call("peer", *where.split(), *lent.split()).exit_code == 0
     peers = ("ipc://a", "ipc://b")
     assert serve.asked == run.Serving("tcp://*:*", "ipc://p", peers, ("ipc://t",), 3, tmp_path / "x", True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "manners"),
+    [
+        ("", Manners(share=1.0, nice=10, idle_only=False, quiet=())),
+        ("--max-cpu 33", Manners(share=0.33)),
+        ("--max-cpu 50%", Manners(share=0.5)),
+        ("--nice 0", Manners(nice=0)),
+        ("--nice 19 --idle-only", Manners(nice=19, idle_only=True)),
+        ("--quiet-hours 9:00-17:30", Manners(quiet=(Quiet(540, 1050),))),
+        ("--quiet-hours 22:00-07:00", Manners(quiet=(Quiet(1320, 420),))),
+        ("--quiet-hours 22:00-00:00", Manners(quiet=(Quiet(1320, 1440),))),
+        ("--quiet-hours 24:00-07:00", Manners(quiet=(Quiet(0, 420),))),
+        ("--quiet-hours 00:00-24:00", Manners(quiet=(Quiet(0, 1440),))),
+        (
+            "--quiet-hours 1:00-2:00 --quiet-hours 3:00-4:00 --quiet-hours 01:00-02:00",
+            Manners(quiet=(Quiet(60, 120), Quiet(180, 240))),
+        ),
+    ],
+)
+def test_manners(call: Call, serve: FakeServe, arguments: str, manners: Manners) -> None:
+    assert call("peer", *arguments.split()).exit_code == 0
+    assert serve.asked is not None
+    assert serve.asked.manners == manners
+
+
+def test_distance(call: Call, serve: FakeServe) -> None:
+    assert call("peer", "--max-rtt", "200ms").exit_code == 0
+    assert serve.asked is not None
+    assert serve.asked.rtt_ns_max == 200_000_000
+
+
+def test_manners_from_the_environment(call: Call, serve: FakeServe) -> None:
+    env = {"ZLB_MAX_CPU": "20", "ZLB_IDLE_ONLY": "1", "ZLB_QUIET_HOURS": "22:00-23:00,01:00-02:00"}
+    assert call("peer", env=env).exit_code == 0
+    assert serve.asked is not None
+    assert serve.asked.manners == Manners(0.2, 10, True, (Quiet(1320, 1380), Quiet(60, 120)))
 
 
 def test_neighbours_from_the_environment(call: Call, serve: FakeServe) -> None:
@@ -129,6 +168,21 @@ def test_a_second_interrupt(call: Call, serve: FakeServe) -> None:
         ("--slots 0", "'0' is no number of threads"),
         ("--slots -1", "'-1' is no number of threads"),
         ("--slots many", "'many' is no number of threads"),
+        ("--max-cpu 0", "'0' is no whole percentage from 1 to 100"),
+        ("--max-cpu 101", "'101' is no whole percentage"),
+        ("--max-cpu 12.5", "'12.5' is no whole percentage"),
+        ("--max-cpu -1", "'-1' is no whole percentage"),
+        ("--nice -5", "'-5' is no niceness from 0 to 19"),
+        ("--nice 20", "'20' is no niceness"),
+        ("--max-rtt 0", "a duration of nothing"),
+        ("--max-rtt near", "'near' is no duration"),
+        ("--quiet-hours 9-17", "'9-17' is not HH:MM-HH:MM"),
+        ("--quiet-hours always", "'always' is not HH:MM-HH:MM"),
+        ("--quiet-hours 22:00-25:00", "a day has no 25:00"),
+        ("--quiet-hours 22:60-23:00", "a day has no 22:60"),
+        ("--quiet-hours 22:00-24:01", "a day has no 24:01"),
+        ("--quiet-hours 09:00-09:00", "ends when it begins; all day is 00:00-24:00"),
+        ("--quiet-hours 24:00-00:00", "ends when it begins"),
     ],
 )
 def test_usage_errors(call: Call, serve: FakeServe, arguments: str, error: str) -> None:

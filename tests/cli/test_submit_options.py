@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from zlb.core.config import CoordinatorConfig, Method, Scheme
 from zlb.core.work import StopRule
 from zlb.wire import values
 
@@ -37,13 +38,13 @@ def refused(result: Result) -> str:
 
 def test_a_plain_search(submit: Call, grid: Any, tmp_path: Path) -> None:
     assert submit("-d", "20").exit_code == 0
-    ((job, where, chunk, timeout_ns),) = grid.calls
+    ((job, where, config, timeout_ns),) = grid.calls
     assert job.id.startswith("j-")
     assert len(job.id) == 8
     assert (job.kernel, params(grid)) == ("sha256", {"difficulty": 20})
     assert (job.spans, job.rule, job.hits_wanted) == (((0, 2**32),), StopRule.FIRST, 1)
     assert (where.peers, where.slots, where.state_dir) == ((), None, tmp_path)
-    assert (chunk.time_ns, chunk.count, timeout_ns) == (10**9, None, None)
+    assert (config, timeout_ns) == (CoordinatorConfig(), None)
     assert grid.check(828028) == sha256(b"828028").digest()
     assert grid.check(828029) is None
 
@@ -205,7 +206,7 @@ def test_a_digest_belongs_to_one_integer(submit: Call, grid: Any) -> None:
         (f"--header {BLOCK_0} -m trailing", "--header means --match bitcoin, not trailing"),
         (f"--header {BLOCK_0} -r :2^33", 'what encoding "u32le" can express: 0 to 2**32'),
         ("-d 9 -e u32be -r 2^32:+1", 'what encoding "u32be" can express: 0 to 2**32'),
-        ("-d 9 -a md5", "no kernel is named 'md5'; installed kernels: sha1, sha256, sha256d"),
+        ("-d 9 -a md5", "no kernel is named 'md5'; installed kernels: sha1, sha256, sha256d, sleep, spin"),
         ("-d 9 -e base64", "'base64' is not one of"),
         ("-d 9 -m middle", "'middle' is not one of"),
         ("-d 9 --prefix 0x0", "an odd number of hex digits (1) (0x starts hexadecimal)"),
@@ -296,11 +297,61 @@ def test_timeouts(submit: Call, grid: Any, text: str, duration_ns: int) -> None:
 
 @pytest.mark.parametrize(
     ("text", "time_ns", "count"),
-    [("250ms", 25 * 10**7, None), ("5m", 300 * 10**9, None), ("1e6", None, 10**6), ("5M", None, 5 * 10**6)],
+    [
+        ("250ms", 25 * 10**7, None),
+        ("5m", 300 * 10**9, None),
+        ("1e6", 10**10, 10**6),
+        ("5M", 10**10, 5 * 10**6),
+    ],
 )
-def test_chunks(submit: Call, grid: Any, text: str, time_ns: int | None, count: int | None) -> None:
+def test_chunks(submit: Call, grid: Any, text: str, time_ns: int, count: int | None) -> None:
     submit("-d", "9", "--chunk", text)
-    assert (grid.calls[0][2].time_ns, grid.calls[0][2].count) == (time_ns, count)
+    assert (grid.calls[0][2].chunk_ns, grid.calls[0][2].chunk_count) == (time_ns, count)
+
+
+@pytest.mark.parametrize(
+    ("text", "method", "copies"),
+    [
+        ("none", Method.NONE, 1),
+        ("spot", Method.SPOT, 1),
+        ("quorum:2", Method.QUORUM, 2),
+        ("quorum:16", Method.QUORUM, 16),
+    ],
+)
+def test_verification(submit: Call, grid: Any, text: str, method: Method, copies: int) -> None:
+    assert submit("-d", "9", "--verify", text, "--peer", "ipc://a").exit_code == 0
+    assert (grid.calls[0][2].verify, grid.calls[0][2].copies) == (method, copies)
+
+
+@pytest.mark.parametrize("text", ["quorum", "quorum:1", "quorum:17", "quorum:x", "shares:2", "much", ""])
+def test_verification_that_is_none(submit: Call, grid: Any, text: str) -> None:
+    result = submit("-d", "9", "--verify", text, "--peer", "ipc://a")
+    assert result.exit_code == 2 and "--verify" in result.stderr and not grid.calls
+
+
+def test_one_peer_is_no_quorum(submit: Call, grid: Any) -> None:
+    result = submit("-d", "9", "--verify", "quorum:2")
+    assert result.exit_code == 2 and "there is one peer only" in result.stderr and not grid.calls
+
+
+def test_schemes(submit: Call, grid: Any) -> None:
+    submit("-d", "9", "--scheme", "seed:2.5")
+    assert (grid.calls[0][2].scheme, grid.calls[0][2].seed_factor) == (Scheme.SEED, 2.5)
+    for text in ("seed:5", "seed:0.5", "factoring:2", "x"):
+        assert submit("-d", "9", "--scheme", text).exit_code == 2
+
+
+@pytest.mark.parametrize("option", ["--certificate x", "--scheme seed"])
+def test_what_a_job_at_trackers_cannot_have(submit: Call, grid: Any, option: str) -> None:
+    result = submit("-d", "9", "--tracker", "ipc://t", *option.split())
+    assert result.exit_code == 2 and option.split(maxsplit=1)[0] in result.stderr
+
+
+def test_a_certificate_that_cannot_be_written_is_found_out_before(
+    submit: Call, grid: Any, tmp_path: Path
+) -> None:
+    result = submit("-d", "9", "--certificate", str(tmp_path / "no" / "c.cert"))
+    assert result.exit_code == 2 and "No such file" in result.stderr and not grid.calls
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,7 @@ def test_json(submit: Call, grid: Any) -> None:
         "recomputed": "0",
         "elapsed_s": 0.41,
         "hashrate": 2557502.4,
+        "credit": [{"peer": "p-3f", "integers": "1048576", "reward_ppm": 1_000_000}],
     }
 
 

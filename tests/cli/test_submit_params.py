@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import pytest
 from click.testing import Result
 
-from zlb.cli import asked, run
+from zlb.cli import asked, params, run
 from zlb.kernels import Kernel, KernelError, load_kernel
 from zlb.wire import values
 
@@ -91,6 +91,16 @@ def refused(result: Result) -> str:
         ("٣", "٣"),
         ("true", "true"),
         ("a€", "a€"),
+        ("json:1.5", 1.5),
+        ("json:-1e-6", -1e-6),
+        ("json: [17, 18]", [17, 18]),
+        ('json:{"from": 5, "factor": 0.5}', {"from": 5, "factor": 0.5}),
+        ('json:["a", null, true, []]', ["a", None, True, []]),
+        ("json:null", None),
+        ("json:true", True),
+        (f"json:{2**4095}", 2**4095),
+        ('json:["€"]', ["€"]),
+        ("JSON:1", "JSON:1"),
     ],
 )
 def test_values(submit: Call, grid: Any, foreign: Foreign, text: str, value: object) -> None:
@@ -145,6 +155,17 @@ def test_a_variable_holds_several(submit: Call, grid: Any, foreign: Foreign) -> 
         ([f"a={2**4096}"], "a: integers have at most 4096 bits"),
         ([f"a={-(2**4096):#x}"], "a: integers have at most 4096 bits"),
         (["a=" + "9" * 100_000], "a: integers have at most 4096 bits"),
+        (["a=json:"], "a: Expecting value: line 1 column 1 (char 0) (json: starts JSON)"),
+        (["a=json:[1,"], "a: Expecting value: line 1 column 4 (char 3) (json: starts JSON)"),
+        (["a=json:NaN"], "a: NaN is no JSON"),
+        (["a=json:[-Infinity]"], "a: -Infinity is no JSON"),
+        (["a=json:1e999"], "a: a number in it is too large"),
+        (["a=json:" + "[" * 100_000], "a: nested deeper than 8 levels"),
+        (["a=json:" + "[" * 9 + "]" * 9], "a: nested deeper than 8 levels"),
+        (['a=json:"\\ud800"'], "a: a text in it is not UTF-8"),
+        ([f"a=json:{2**4096}"], "a: integers have at most 4096 bits"),
+        (["a=json:" + "9" * 100_000], "a: integers have at most 4096 bits"),
+        (["a=json:\n\x1b"], "a: Expecting value: line 2 column 1 (char 1)"),
         (["a=" + "x" * 100_000, "b=" + "x" * 100_000], "parameters take 200015 bytes, at most 163840"),
     ],
 )
@@ -229,3 +250,19 @@ def test_nothing_is_said_of_hashes(submit: Call, grid: Any, foreign: Foreign) ->
         assert not [word for word in HASH_WORDS if word in text]
     hit = next(line for line in lines(submit(*arguments, "--json")) if line["event"] == "hit")
     assert hit["bits"] is None
+
+
+def test_a_speed_that_the_parameters_say(submit: Call) -> None:
+    given = ("--param", "seconds=0.01", "--param", "every=10")
+    arguments = ("-a", "sleep", *given, "-r", ":1000", "--local", "2", "--dry-run")
+    said = submit(*arguments, "--all").stdout.splitlines()
+    assert "param   seconds=0.01" in said
+    assert "goal    10 tries for a hit on average" in said
+    speed = "at 200 /s (as its parameters say, on 2 threads)"
+    assert said[-1] == f"time    about 5.00 s, the whole range 5.00 s, {speed}"
+    (plan,) = lines(submit(*arguments, "--json"))
+    assert (plan["hashrate"], plan["eta_s"], plan["whole_range_s"]) == (200.0, 0.05, 5.0)
+
+
+def test_bytes_in_a_list_are_shown_as_python_has_them() -> None:
+    assert params.written({"x": [b"a"], "y": [1]}) == {"x": "[b'a']", "y": "json:[1]"}

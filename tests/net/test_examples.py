@@ -43,5 +43,5 @@ def test_hashcash(root: Path, environment: dict[str, str]) -> None:
 
 
 def test_every_example_is_tested(root: Path) -> None:
-    # three above, hashcash.sh, and collatz/ in tests/unit/test_example_kernel.py
-    assert len(list((root / "examples").iterdir())) == 5
+    # three above, hashcash.sh, collatz/ in tests/unit/test_example_kernel.py, the unit in tests/cli/test_service.py
+    assert len(list((root / "examples").iterdir())) == 6

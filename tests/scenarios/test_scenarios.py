@@ -174,7 +174,7 @@ class Stage:
             config,
             random.Random(1),
             dict(rates),
-            lambda _kernel, _params: lambda n: b"\1",
+            lambda _kernel, _params: Oracle(lambda n: b"\1"),
         )
 
     def do_tracker(self, name: str, voters: str) -> None:

@@ -1,5 +1,6 @@
 """The coordinator's duties, one test per sentence of docs/protocol.md (section in the name) and of its stop rules."""
 
+import random
 from collections.abc import Callable
 
 import pytest
@@ -13,6 +14,7 @@ from zlb.core.limits import HITS_PER_REPORT_MAX, INTEGERS_MAX, MS, RATE_MAX, SEC
 from zlb.core.timers import NEVER
 from zlb.core.work import Job, Oracle, StopRule
 from zlb.protocols import coordinator as module
+from zlb.protocols import foreman
 from zlb.protocols.coordinator import Coordinator
 from zlb.wire.codec import decode, encode
 from zlb.wire.messages import (
@@ -45,9 +47,8 @@ def coordinator(
     config: CoordinatorConfig = CONFIG,
     check: Callable[[int], bytes | None] = digest,
 ) -> Coordinator:
-    core = Coordinator(
-        NodeId("me"), 1, Job(JobId("j"), "k", b"\x80", spans, rule, wanted), Oracle(check), config
-    )
+    job = Job(JobId("j"), "k", b"\x80", spans, rule, wanted)
+    core = Coordinator(NodeId("me"), 1, job, Oracle(check), config, random.Random(1))
     assert core.on_start(0) == []
     return core
 
@@ -270,7 +271,7 @@ def test_task_report_ended_gives_the_rest_back() -> None:
     (held,) = lease(core, A)
     core.on_task_report(1, A, report(part(held[0], 3, 5, ended=True)))
     assert list(core.ledger.unleased) == [(1, 3), (5, 101)] and not core.ledger.leases
-    assert core.ledger.released == 0 and not core._workers[A].leases
+    assert core.ledger.released == 0 and not core.foreman.crew[A].leases
 
 
 def test_job_closed_answers_whoever_comes_late() -> None:
@@ -295,7 +296,7 @@ def test_errors_of_a_job_that_is_not_ours() -> None:
 
 
 def test_errors_full_when_a_job_has_all_the_workers_it_can_have(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WORKERS_PER_JOB_MAX", 1)
+    monkeypatch.setattr(foreman, "WORKERS_PER_JOB_MAX", 1)
     core = coordinator()
     lease(core, A)
     effects = core.on_task_request(0, B, request())
@@ -304,7 +305,7 @@ def test_errors_full_when_a_job_has_all_the_workers_it_can_have(monkeypatch: pyt
 
 
 def test_errors_full_ends_when_workers_leave(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "WORKERS_PER_JOB_MAX", 1)
+    monkeypatch.setattr(foreman, "WORKERS_PER_JOB_MAX", 1)
     core = coordinator()
     lease(core, A)
     core.on_lost(1, A)
@@ -373,7 +374,7 @@ def test_the_end_of_the_range_has_its_name(rule: StopRule, wanted: int, status: 
 
 def test_a_job_without_integers_ends() -> None:
     job = Job(JobId("j"), "k", b"", (), StopRule.ALL, 0)
-    core = Coordinator(NodeId("me"), 1, job, Oracle(lambda n: None), CoordinatorConfig())
+    core = Coordinator(NodeId("me"), 1, job, Oracle(lambda n: None), CoordinatorConfig(), random.Random(1))
     (end,) = emitted(core.on_start(0), JobEnded)
     assert end.status == "complete"
 
@@ -402,9 +403,13 @@ def test_a_bad_hit_benches_its_worker() -> None:
     core.on_neighbour(0, B)
     (held,) = lease(core, A)
     effects = core.on_task_report(1, A, report(part(held[0], 1, 11, hits=[8])))
-    assert core.bad_hits == 1 and core.hits == 0 and not core.ledger.done and not core.ledger.leases
-    assert Send(A, JobClosed("j", "failed here")) in effects and core.ended is None
-    assert core.on_task_request(2, A, request(9)) == [Send(A, JobClosed("j", "failed here"))]
+    assert core.foreman.bad_hits == 1 and core.hits == 0 and not core.ledger.done and not core.ledger.leases
+    assert (
+        Send(A, JobClosed("j", "for you: you reported a hit that is none")) in effects and core.ended is None
+    )
+    assert core.on_task_request(2, A, request(9)) == [
+        Send(A, JobClosed("j", "for you: you reported a hit that is none"))
+    ]
     assert lease(core, B) == [(2, 1, 11)]
 
 
@@ -413,45 +418,85 @@ def test_a_hit_with_a_wrong_digest_is_bad() -> None:
     core.on_neighbour(0, B)
     (held,) = lease(core, A)
     core.on_task_report(1, A, report(Part(held[0], False, (Done(1, 10),), (Reported(7, b"?"),), 1, "")))
-    assert core.bad_hits == 1 and core.hits == 0
+    assert core.foreman.bad_hits == 1 and core.hits == 0
 
 
-def test_when_all_are_benched_the_job_has_failed_and_names_the_range() -> None:
+def test_integers_that_a_worker_fails_on_are_leased_alone_to_another() -> None:
     core = coordinator()
-    core.on_neighbour(0, A)
-    core.on_neighbour(0, B)
-    (one,), (two,) = lease(core, A), lease(core, B)
-    core.on_task_report(1, A, report(failed(one[0])))
-    assert core.ended is None
-    (end,) = emitted(core.on_task_report(1, B, report(failed(two[0]))), JobEnded)
-    assert (end.status, end.detail) == ("failed", "broken (integers 11 to 21)")
+    for node in (A, B, C):
+        core.on_neighbour(0, node)
+    (held,) = lease(core, A)
+    effects = core.on_task_report(1, A, report(failed(held[0])))
+    assert core.ended is None and core.ledger.open == 100 and not sent(effects, JobClosed)
+    assert lease(core, A, sequence=2)[0][1:] == (11, 21), "not those again"
+    assert lease(core, B)[0][1:] == (1, 11)
+    core.ledger.check()
 
 
-def test_three_workers_that_cannot_fail_the_job() -> None:
+def test_a_subjob_that_fails_on_three_peers_fails_the_job_and_is_named() -> None:
     core = coordinator()
     nodes = [A, B, C, NodeId("d")]
     for node in nodes:
         core.on_neighbour(0, node)
-    held = [lease(core, node)[0][0] for node in nodes]
-    for node, lease_id in zip(nodes[:2], held, strict=False):
-        core.on_task_report(1, node, report(failed(lease_id)))
-    assert core.ended is None
-    assert emitted(core.on_task_report(1, C, report(failed(held[2]))), JobEnded)
+    for node in nodes[:2]:
+        assert lease(core, node)[0][1:] == (1, 11)
+        core.on_task_report(1, node, report(failed(max(core.ledger.leases))))
+        assert core.ended is None
+    (poison,) = lease(core, C)
+    (end,) = emitted(core.on_task_report(1, C, report(failed(poison[0]))), JobEnded)
+    assert (end.status, end.detail) == ("failed", "broken (integers 1 to 11: 3 of 4 peers failed on it)")
 
 
-def test_who_has_left_does_not_keep_a_failed_job_open() -> None:
+def test_when_all_there_are_have_failed_on_it_the_job_has_failed() -> None:
     core = coordinator()
-    lease(core, A)
-    core.on_lost(1, A)
-    (held,) = lease(core, B)
-    core.on_task_report(2, B, report(failed(held[0])))
-    assert core.ended is not None
+    core.on_neighbour(0, A)
+    core.on_neighbour(0, B)
+    (one,) = lease(core, A)
+    core.on_task_report(1, A, report(failed(one[0])))
+    assert core.ended is None
+    (two,) = lease(core, B)
+    (end,) = emitted(core.on_task_report(1, B, report(failed(two[0]))), JobEnded)
+    assert end.detail == "broken (integers 1 to 11: 2 of 2 peers failed on it)"
 
 
-def test_a_benched_worker_that_restarts_gets_another_chance() -> None:
+def test_a_worker_that_fails_three_times_in_a_row_gets_no_more() -> None:
+    core = coordinator()
+    core.on_neighbour(0, A)
+    core.on_neighbour(0, B)
+    for number in range(1, 4):
+        (held,) = lease(core, A, sequence=number)
+        effects = core.on_task_report(1, A, report(failed(held[0]), sequence=number + 10))
+    why = "for you: you failed 3 times in a row, at last: broken"
+    assert sent(effects, JobClosed) == [JobClosed("j", why)] and core.ended is None
+    assert core.on_task_request(2, A, request(9)) == [Send(A, JobClosed("j", why))]
+    assert [lease(core, B, sequence=number)[0][1:] for number in (1, 2, 3)] == [(1, 11), (11, 21), (21, 31)]
+
+
+def test_a_failed_worker_that_does_a_lease_is_forgiven() -> None:
+    core = coordinator()
+    core.on_neighbour(0, B)
+    core.on_neighbour(0, A)
+    for number in (1, 2):
+        (held,) = lease(core, A, sequence=number)
+        core.on_task_report(1, A, report(failed(held[0]), sequence=number + 10))
+    (held,) = lease(core, A, sequence=3)
+    core.on_task_report(1, A, report(part(held[0], 21, 31, ended=True, hits=[21, 28]), sequence=20))
+    assert core.foreman.crew[A].failures == 0
+
+
+def test_a_worker_that_was_found_out_stays_so_when_it_restarts() -> None:
     core = coordinator()
     core.on_neighbour(0, B)
     (held,) = lease(core, A)
-    core.on_task_report(1, A, report(failed(held[0])))
-    effects = core.on_task_request(2, A, request(incarnation=2))
-    assert len(sent(effects, TaskTransfer)[0].leases) == 1
+    core.on_task_report(1, A, report(part(held[0], 1, 11, hits=[8])))
+    assert sent(core.on_task_request(2, A, request(incarnation=2)), JobClosed)
+
+
+def test_a_worker_whose_kernel_failed_may_have_mended_it_when_it_restarts() -> None:
+    core = coordinator()
+    core.on_neighbour(0, B)
+    for number in range(1, 4):
+        (held,) = lease(core, A, sequence=number)
+        core.on_task_report(1, A, report(failed(held[0]), sequence=number + 10))
+    assert core.foreman.is_benched(A)
+    assert len(sent(core.on_task_request(2, A, request(incarnation=2)), TaskTransfer)[0].leases) == 1

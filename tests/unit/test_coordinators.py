@@ -1,6 +1,7 @@
 """Jobs in a peer's hands, from assignment to checkpoints. The tracker is a real registry that answers when told to."""
 
 import itertools
+import random
 from dataclasses import dataclass, field
 
 import pytest
@@ -59,7 +60,7 @@ class Office:
     def __post_init__(self) -> None:
         self.log = Sessions(self.registry, 3600 * SECOND)
         self.patron = Patron(TrackedConfig().patron)
-        self.core = Coordinators(ME, 1, checker, TrackedConfig(), self.patron)
+        self.core = Coordinators(ME, 1, checker, TrackedConfig(), self.patron, random.Random(1))
         self.do(self.patron.on_tracker(0, T, "main"))
         for node in ("me", "v"):
             self.commit(c.Join(node, "tcp://127.0.0.1:1", 1, 1))

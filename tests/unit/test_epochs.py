@@ -1,5 +1,7 @@
 """A coordinator after another: what docs/protocol.md says of epochs (section in the names), and where it begins."""
 
+import random
+
 import pytest
 
 from tests.unit.test_coordinator import A, B, digest, emitted, sent
@@ -37,7 +39,9 @@ def coordinator(
 ) -> Coordinator:
     job = Job(JobId("j"), "k", b"", ((1, stop),), rule, wanted)
     config = CoordinatorConfig(chunk_count=10)
-    return Coordinator(NodeId("me"), 1, job, Oracle(digest), config, epoch, resumed or Resumed())
+    return Coordinator(
+        NodeId("me"), 1, job, Oracle(digest), config, random.Random(1), epoch, resumed or Resumed()
+    )
 
 
 def begun(now: int = 10 * SECOND, **changes: object) -> Coordinator:
@@ -176,8 +180,8 @@ def test_task_report_lease_0_with_a_bad_hit_benches_its_worker(wrong: Part) -> N
     core = begun()
     core.on_neighbour(0, B)
     effects = report(core, wrong)
-    assert core.bad_hits == 1 and not core.hits and not core.ledger.done and core.ended is None
-    assert sent(effects, JobClosed) == [JobClosed("j", "failed here")] and emitted(effects, Notice)
+    assert core.foreman.bad_hits == 1 and not core.hits and not core.ledger.done and core.ended is None
+    assert sent(effects, JobClosed) == [JobClosed("j", "for you: you reported a hit that is none")] and emitted(effects, Notice)
 
 
 def test_task_report_lease_0_without_epochs_is_nobodys() -> None:

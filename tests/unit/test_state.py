@@ -84,3 +84,12 @@ def test_contacts_of_two_grids_on_one_machine_do_not_mix(tmp_path: Path) -> None
     assert State(tmp_path, [two]).rates() == {"k": 1.0}
     State(tmp_path, [one, two]).save([SOME])
     assert State(tmp_path, iter([two, one])).contacts() == SOME
+
+
+def test_a_machine_that_lends_a_part_keeps_the_rate_of_all_of_it(tmp_path: Path) -> None:
+    State(tmp_path).save([Rate("k", 100.0)])
+    part = State(tmp_path, share=0.25)
+    assert part.rates() == {"k": 25.0}
+    part.save([Rate("l", 50.0)])
+    assert part.rates() == {"k": 25.0, "l": 50.0}
+    assert State(tmp_path).rates() == {"k": 100.0, "l": 200.0}

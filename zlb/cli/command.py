@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -144,6 +145,19 @@ def asking(heading: str, json_help: str) -> Callable[[Function], Function]:
     where = tracker_option(heading, "Any of the trackers; repeatable.", default=(types.DEFAULT_TRACKER,))
     as_json = option("--json", heading=heading, is_flag=True, help=json_help)
     return lambda function: where(as_json(function))
+
+
+def state_dir_option(heading: str, help_text: str) -> Callable[[Function], Function]:
+    """`--state-dir`, of what needs something that this machine remembers."""
+    return option(
+        "--state-dir",
+        heading=heading,
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="DIR",
+        show_envvar=True,
+        show_default="the platform's place",
+        help=help_text,
+    )
 
 
 def complain(ctx: click.Context, text: str) -> None:

@@ -6,9 +6,11 @@ import click
 
 from zlb.cli import command as shared
 from zlb.cli.jobs import ALL as JOBS
+from zlb.cli.keys import keys
 from zlb.cli.peer import peer
 from zlb.cli.submit import submit
 from zlb.cli.tracker import tracker
+from zlb.cli.verify import verify
 
 
 @click.group("zlb", context_settings=shared.CONTEXT_SETTINGS)
@@ -27,7 +29,7 @@ def kernels() -> None:
         click.echo(name)
 
 
-for each in (submit, peer, tracker, *JOBS):
+for each in (submit, peer, tracker, *JOBS, keys, verify):
     zlb.add_command(each)
 
 

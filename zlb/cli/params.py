@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Mapping
 
@@ -14,14 +16,16 @@ SHOWN_MAX = 60
 """Characters of a value that a plan shows to people."""
 
 _INTEGER = re.compile(r"(-?)(?:0[xX]([0-9a-fA-F]+)|([0-9]+))")
-_HEX = "hex:"
+_HEX, _JSON = "hex:", "json:"
 
-Value = int | bytes | str
+Value = object
+"""A plain value of `wire.values`."""
 Given = tuple[str, Value]
 
 
 class ParamType(click.ParamType[Given]):
-    """`NAME=VALUE`, where VALUE is an integer (100, -1, 0xff), bytes (`hex:00ff` or `@FILE`) or else text."""
+    """`NAME=VALUE`, where VALUE is an integer (100, -1, 0xff), bytes (`hex:00ff` or `@FILE`), JSON (`json:[1, 2]`)
+    or else text."""
 
     name = "name=value"
 
@@ -46,6 +50,11 @@ class ParamType(click.ParamType[Given]):
             if isinstance(digits, str):
                 self.fail(f"{name}: {digits} ({_HEX} starts hexadecimal)", param, ctx)
             return digits
+        if text.startswith(_JSON):
+            try:
+                return _from_json(text[len(_JSON) :])
+            except ValueError as error:
+                self.fail(f"{name}: {_line(error)} ({_JSON} starts JSON)", param, ctx)
         if integer := _INTEGER.fullmatch(text):
             found = _integer(integer)
             if found is None:
@@ -72,10 +81,7 @@ def gathered(params: dict[str, object], given: tuple[Given, ...]) -> dict[str, o
 
 def written(params: Mapping[str, object]) -> dict[str, str]:
     """All values as `--param` takes them."""
-    return {
-        name: f"{_HEX}{value.hex()}" if isinstance(value, bytes) else str(value)
-        for name, value in params.items()
-    }
+    return {name: _written(value) for name, value in params.items()}
 
 
 def shown(params: Mapping[str, object]) -> list[str]:
@@ -86,6 +92,56 @@ def shown(params: Mapping[str, object]) -> list[str]:
         cut = text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}... ({len(text)} characters)"
         lines.append(f"{name}={cut}")
     return lines
+
+
+def _written(value: object) -> str:
+    if isinstance(value, bytes):
+        return f"{_HEX}{value.hex()}"
+    if isinstance(value, str) or type(value) is int:
+        return str(value)
+    try:
+        return _JSON + json.dumps(value)
+    except (TypeError, ValueError):  # bytes in a list, which only programs can put there
+        return str(value)
+
+
+def _from_json(text: str) -> object:
+    """The value, or ValueError if it is none or cannot travel."""
+    from zlb.wire import values
+
+    try:
+        value = json.loads(text, parse_constant=_no_constant, parse_int=_whole, parse_float=_finite)
+        values.pack({"": value})
+    except RecursionError:
+        raise ValueError(f"nested deeper than {values.DEPTH_MAX} levels") from None
+    except UnicodeEncodeError:
+        raise ValueError("a text in it is not UTF-8") from None
+    return value
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _whole(digits: str) -> int:
+    found = _INTEGER.fullmatch(digits)
+    value = None if found is None else _integer(found)
+    if value is None:
+        raise ValueError(f"integers have at most {_bits_max()} bits")
+    return value
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError("a number in it is too large")
+    return value
+
+
+def _line(error: ValueError) -> str:
+    """What is wrong, as one printable line."""
+    said = str(error)
+    return said if said.isprintable() else ascii(said)
 
 
 def _bits_max() -> int:

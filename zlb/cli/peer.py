@@ -13,14 +13,16 @@ from zlb.cli import human, types
 from zlb.cli.command import option
 from zlb.cli.journal import Journal
 from zlb.core.events import Event
+from zlb.drivers.manners import NICE_DEFAULT, Manners
 
-WHERE, LENT, OUTPUT = "Where", "What is lent", "Output"
+WHERE, LENT, WHEN, OUTPUT = "Where", "What is lent", "When", "Output"
 
 EPILOG = """\b
 Examples:
   zlb-peer
   zlb-peer --listen tcp://127.0.0.1:7002 --peer tcp://127.0.0.1:7001 --slots 2
   zlb-peer --tracker tcp://127.0.0.1:7101 --tracker tcp://127.0.0.1:7102
+  zlb-peer --idle-only --max-cpu 50 --quiet-hours 22:00-07:00
 
 Ctrl-C or SIGTERM hands back what is half done and says goodbye.
 """
@@ -56,6 +58,44 @@ Ctrl-C or SIGTERM hands back what is half done and says goodbye.
     help="Worker threads.",
 )
 @option(
+    "--max-cpu",
+    heading=LENT,
+    type=types.PercentType(),
+    metavar="PERCENT",
+    default=100,
+    help="How much of the time each slot may compute.",
+)
+@option(
+    "--nice",
+    heading=LENT,
+    type=types.NiceType(),
+    metavar="N",
+    default=NICE_DEFAULT,
+    help="How far computing stands back, 0 to 19.",
+)
+@option(
+    "--max-rtt",
+    heading=LENT,
+    type=types.DurationType(),
+    metavar="DUR",
+    show_default="any",
+    help="Work for nobody whose answers take longer.",
+)
+@option(
+    "--idle-only",
+    heading=WHEN,
+    is_flag=True,
+    help="Rest while somebody uses this machine, or it runs on its battery.",
+)
+@option(
+    "--quiet-hours",
+    heading=WHEN,
+    type=types.QuietType(),
+    multiple=True,
+    metavar="HH:MM-HH:MM",
+    help="Rest then, in local time, across midnight perhaps; repeatable.",
+)
+@option(
     "--state-dir",
     heading=LENT,
     type=click.Path(file_okay=False, path_type=Path),
@@ -79,6 +119,12 @@ def peer(**given: Any) -> None:
     """
     from zlb.cli import run
 
+    manners = Manners(
+        share=given["max_cpu"] / 100,
+        nice=given["nice"],
+        idle_only=given["idle_only"],
+        quiet=tuple(dict.fromkeys(given["quiet_hours"])),
+    )
     journal = PeerJournal(given["json"], given["quiet"], given["verbose"])
     with shared.kernel_notes(partial(click.echo, err=True), given["quiet"] or given["json"]):
         run.serve(
@@ -90,6 +136,8 @@ def peer(**given: Any) -> None:
                 slots=given["slots"] or None,
                 state_dir=run.state_dir(given["state_dir"]),
                 insecure=given["insecure"],
+                manners=manners,
+                rtt_ns_max=given["max_rtt"],
             ),
             journal.on_event,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from zlb.cli import human
 from zlb.cli.asked import Asked, Puzzle
@@ -23,6 +23,8 @@ class Place:
     slots: int
     slot_per_s: float | None
     trackers: tuple[str, ...] = ()
+    is_told: bool = False
+    """Whether the kernel itself has told the speed, which then is the same everywhere."""
 
     @property
     def per_s(self) -> float | None:
@@ -66,7 +68,7 @@ def seconds_needed(asked: Asked, per_s: float | None) -> tuple[float, float] | N
 
 def plan_lines(asked: Asked, place: Place) -> list[str]:
     """The plan for people."""
-    puzzle = asked.puzzle
+    puzzle, place = asked.puzzle, _with_speed(asked, place)
     rows = [
         ("range", " and ".join(f"[{start}, {stop})" for start, stop in puzzle.ranges)),
         ("size", _size(puzzle)),
@@ -81,7 +83,7 @@ def plan_lines(asked: Asked, place: Place) -> list[str]:
 
 def plan_json(asked: Asked, place: Place) -> str:
     """The plan as one JSON object, see docs/cli.md."""
-    puzzle, job = asked.puzzle, asked.job
+    puzzle, job, place = asked.puzzle, asked.job, _with_speed(asked, place)
     needed, tries = seconds_needed(asked, place.per_s), puzzle.tests_per_hit
     wanted = max(job.hits_wanted, 1)
     fields: dict[str, object] = {
@@ -109,6 +111,12 @@ def plan_json(asked: Asked, place: Place) -> str:
     if not puzzle.hashes:
         fields["params"] = written(puzzle.params)
     return json.dumps(fields, separators=(",", ":"), allow_nan=False)
+
+
+def _with_speed(asked: Asked, place: Place) -> Place:
+    """The place, with the speed of a kernel that knows it from its parameters, as those do that rehearse."""
+    tell = getattr(asked.puzzle.kernel, "slot_per_s", None)
+    return place if tell is None else replace(place, slot_per_s=tell(asked.puzzle.params), is_told=True)
 
 
 def _size(puzzle: Puzzle) -> str:
@@ -188,7 +196,9 @@ def _time(needed: tuple[float, float] | None, place: Place) -> str:
         return "unknown: this machine has not run the kernel yet"
     whole, mean = needed
     where = (
-        "this machine's speed; the peers' is not known"
+        f"as its parameters say, on {human.count(place.slots, 'thread')}"
+        if place.is_told
+        else "this machine's speed; the peers' is not known"
         if place.peers or place.trackers
         else "measured here before"
     )

@@ -16,14 +16,21 @@ from zlb.core.events import (
     HitFound,
     JobEnded,
     JobProgress,
+    JobWaits,
     NeighbourLost,
     NeighbourRefused,
     NeighbourUp,
     Notice,
+    WorkerAccused,
+    WorkerView,
 )
+from zlb.core.ids import NodeId
 from zlb.core.limits import SECOND
+from zlb.protocols.credit import split
 
 PROGRESS_JSON_NS = SECOND
+CREDITED_MAX = 8
+"""Peers named in the summary."""
 
 
 def outcome(ended: JobEnded) -> str:
@@ -72,6 +79,9 @@ class Results:
 
     def progress(self, event: JobProgress) -> None:
         """The job moves on."""
+
+    def accused(self, event: WorkerAccused) -> None:
+        """A peer was found out."""
 
     def ended(self, event: JobEnded) -> None:
         """The last word."""
@@ -134,7 +144,14 @@ class JsonResults(Results):
             "elapsed_s": _seconds(event.elapsed_ns),
             "hashrate": _per_s(event.tested, event.elapsed_ns),
         }
+        if not self.asked.tracked:
+            parts = rewards(event)
+            fields["credit"] = [credited(view, parts) for view in event.workers if view.credit]
         self._write("done", fields)
+
+    def accused(self, event: WorkerAccused) -> None:
+        """See docs/cli.md."""
+        self._write("accused", {"peer": event.node, "why": event.why, "again": str(event.again)})
 
     def _write(self, event: str, fields: dict[str, object]) -> None:
         line = {"event": event, "job": self.asked.job.id, **fields}
@@ -175,6 +192,13 @@ class Report:
                 self.refusals.append(f"{where} refused: {detail}")
                 self._screen.say(self.refusals[-1])
                 self._accept_if_all_answered()
+            case WorkerAccused(_, node, why, again):
+                self._results.accused(event)
+                if not self._quiet:
+                    said = f"{node} {why}: gets no more of this job"
+                    self._screen.say(said + f", {human.count(again, 'integer')} of it again" * bool(again))
+            case JobWaits(_, why) if not self._quiet:
+                self._screen.say(why)
             case Notice(text):
                 self._murmur(text)
             case JobEnded():
@@ -219,10 +243,25 @@ def summary(asked: Asked, ended: JobEnded) -> list[str]:
         f"{human.rate(_per_s(ended.tested, ended.elapsed_ns))}, {by_whom}"
         f"{human.share(ended.done, asked.puzzle.size)} of the range"
     ]
+    by_credit = sorted(rewards(ended).items(), key=lambda item: (-item[1], item[0]))
+    if len(by_credit) > 1:
+        told = (f"{node} {ppm / 10_000:.4f} %" for node, ppm in by_credit[:CREDITED_MAX])
+        more = f", and {len(by_credit) - CREDITED_MAX} more" if len(by_credit) > CREDITED_MAX else ""
+        lines.append(f"credit: {', '.join(told)}{more}")
     if ended.recomputed:
         done = "hashed" if asked.puzzle.hashes else "tested"
         lines.append(f"at most {human.count(ended.recomputed, 'integer')} were {done} twice")
     return lines
+
+
+def rewards(ended: JobEnded) -> dict[NodeId, int]:
+    """How a reward would be split, in parts per million: by what each peer has contributed."""
+    return split({view.node: view.credit for view in ended.workers if view.credit})
+
+
+def credited(view: WorkerView, parts: dict[NodeId, int]) -> dict[str, object]:
+    """A peer's line of the credit, see docs/cli.md."""
+    return {"peer": view.node, "integers": str(view.credit), "reward_ppm": parts[view.node]}
 
 
 def _seconds(elapsed_ns: int) -> float:

@@ -8,8 +8,8 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,17 +25,21 @@ from zlb.core.config import (
     TrackerConfig,
     WorkerConfig,
 )
+from zlb.core.effects import Effect, Emit
 from zlb.core.errors import ErrorCode, ExitCode, RemoteProtocolError, ZlbError
 from zlb.core.events import Event, JobEnded, NeighbourRefused, Notice
 from zlb.core.ids import Endpoint, NodeId
 from zlb.core.replica import Configuration, Saved
 from zlb.core.work import Job, Oracle
 from zlb.drivers.bus import Bus
+from zlb.drivers.machine import Machine
+from zlb.drivers.manners import DEFAULT_MANNERS, Judge, Manners, Watch, told_text
 from zlb.drivers.names import resolved
 from zlb.drivers.reactor import Reactor, ReactorThread
 from zlb.drivers.state import State, default_state_dir
 from zlb.nodes.peer import Peer
 from zlb.nodes.submitter import CONNECT, Submitter
+from zlb.protocols.trust import remembered
 
 if TYPE_CHECKING:
     from zlb.kernels import Kernel
@@ -50,14 +54,6 @@ class Grid:
     peers: tuple[Endpoint, ...]
     slots: int | None
     state_dir: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """The size of subjobs: a time in ns, or a number of integers."""
-
-    time_ns: int | None
-    count: int | None
 
 
 class Listening(NamedTuple):
@@ -109,7 +105,7 @@ def remembered_rate(state_dir: Path, kernel: str) -> float | None:
 
 
 def submit(
-    job: Job, oracle: Oracle, grid: Grid, chunk: Chunk, timeout_ns: int | None, on_event: OnEvent
+    job: Job, oracle: Oracle, grid: Grid, config: CoordinatorConfig, timeout_ns: int | None, on_event: OnEvent
 ) -> JobEnded:
     """Run `job` to its end, telling `on_event` on the way; blocks, and must be called from the main thread.
 
@@ -118,16 +114,17 @@ def submit(
     """
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
     if grid.peers:
-        return _coordinate(context, job, oracle, grid.peers, chunk, timeout_ns, on_event)
+        return _coordinate(context, job, oracle, grid, replace(config, remembers=True), timeout_ns, on_event)
     embedded, endpoint = _embedded_peer(context, grid)
-    ended = _coordinate(context, job, oracle, (endpoint,), chunk, timeout_ns, on_event)
+    grid = replace(grid, peers=(endpoint,))
+    ended = _coordinate(context, job, oracle, grid, config, timeout_ns, on_event)
     embedded.join()  # not after an exception: a second Ctrl-C does not wait for a kernel that is being compiled
     return ended
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A peer to be started. `slots`: None is one per core."""
+    """A peer to be started. `slots`: None is one per core. `rtt_ns_max`: None is any distance of coordinators."""
 
     listen: Endpoint
     publish: Endpoint | None
@@ -136,6 +133,8 @@ class Serving:
     slots: int | None
     state_dir: Path
     insecure: bool
+    manners: Manners = DEFAULT_MANNERS
+    rtt_ns_max: int | None = None
 
 
 def serve(serving: Serving, on_event: Callable[[Event | Listening], None]) -> None:
@@ -143,7 +142,7 @@ def serve(serving: Serving, on_event: Callable[[Event | Listening], None]) -> No
 
     Raises `ZlbError`: BIND when an endpoint is taken, USAGE when it may not be bound.
     """
-    state = State(serving.state_dir, serving.trackers)
+    state = State(serving.state_dir, serving.trackers, serving.manners.share)
     me = state.identity()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
     publish = serving.publish or _publish_beside(serving.listen)
@@ -154,10 +153,11 @@ def serve(serving: Serving, on_event: Callable[[Event | Listening], None]) -> No
     if serving.trackers:  # and, should none of them answer, those they told of
         endpoints += (*resolved(serving.trackers), *sum(state.contacts(), ()))
     endpoints = tuple(dict.fromkeys(one for one in endpoints if one != bus.listen))
-    config = PeerConfig(worker=WorkerConfig(slots=slots), expects_tracker=bool(serving.trackers))
-    reactor = _peer_reactor(me, bus, endpoints, config, state, on_event)
+    worker = WorkerConfig(slots=slots, rtt_ns_max=serving.rtt_ns_max)
+    config = PeerConfig(worker=worker, expects_tracker=bool(serving.trackers))
+    reactor = _peer_reactor(me, bus, endpoints, config, state, on_event, serving.manners)
     on_event(Listening(me, bus.listen, bus.publish_endpoint, slots))
-    with signals(reactor.stop):
+    with signals(reactor.stop), _minded(reactor, serving.manners, on_event):
         reactor.run()
     refused = {code.name: bus.counts[code.name] for code in ErrorCode if bus.counts[code.name]}
     if refused:
@@ -210,19 +210,25 @@ def _coordinate(
     context: zmq.Context[zmq.Socket[bytes]],
     job: Job,
     oracle: Oracle,
-    peers: tuple[Endpoint, ...],
-    chunk: Chunk,
+    grid: Grid,
+    coordinator: CoordinatorConfig,
     timeout_ns: int | None,
     on_event: OnEvent,
 ) -> JobEnded:
     me = NodeId(f"c-{secrets.token_hex(4)}")
-    bus = Bus(me, context, None, _advertise_at(me, peers))
-    coordinator = CoordinatorConfig(chunk_count=chunk.count)
-    if chunk.time_ns is not None:
-        coordinator = CoordinatorConfig(chunk_ns=chunk.time_ns)
+    bus = Bus(me, context, None, _advertise_at(me, grid.peers))
+    state, peers = State(grid.state_dir), grid.peers
     config = SubmitterConfig(coordinator=coordinator, timeout_ns=timeout_ns)
     node = Submitter(
-        me, time.time_ns(), bus.publish_endpoint or "", peers, job, oracle, config, random.Random()
+        me,
+        time.time_ns(),
+        bus.publish_endpoint or "",
+        peers,
+        job,
+        oracle,
+        config,
+        random.SystemRandom(),  # what is planted is not to be guessed
+        {standing.node: remembered(standing) for standing in state.standings()},
     )
     ended: list[JobEnded] = []
     refusals: list[str] = []
@@ -235,7 +241,7 @@ def _coordinate(
                 refusals.append(f"{where} refused: {detail}")
         on_event(event)
 
-    reactor = Reactor(node, bus, watch)
+    reactor = Reactor(node, bus, watch, save=state.save)
     with signals(reactor.stop):
         reactor.run()
     if not ended:
@@ -264,6 +270,7 @@ def _peer_reactor(
     config: PeerConfig,
     state: State,
     on_event: Callable[[Event], None],
+    manners: Manners = DEFAULT_MANNERS,
 ) -> Reactor:
     from zlb.drivers.workers import Workers  # here, so that a submitter never looks at kernels' machinery
     from zlb.kernels import KernelError, paths
@@ -280,12 +287,45 @@ def _peer_reactor(
         bus.publish_endpoint,
         endpoints,
         config,
-        random.Random(),
+        random.SystemRandom(),
         state.rates(),
         checker,
+        {standing.node: remembered(standing) for standing in state.standings()},
     )
-    workers = Workers(config.worker.slots, state.kernel_dir)
+    workers = Workers(config.worker.slots, state.kernel_dir, manners)
     return Reactor(node, bus, on_event, workers, state.save)
+
+
+def _minded(
+    reactor: Reactor, manners: Manners, on_event: Callable[[Event], None]
+) -> AbstractContextManager[object]:
+    """Meanwhile the peer of that reactor rests when its manners say so."""
+    if not (manners.idle_only or manners.quiet):
+        return nullcontext()
+    peer, workers = reactor.node, reactor.workers
+    assert isinstance(peer, Peer) and workers is not None
+
+    def rest(why: str) -> None:
+        def step(now: int) -> list[Effect]:
+            if peer.worker.resting:  # then the node has nothing to say, but the reason is another one
+                return [Emit(Notice(f"still resting: {why}"))]
+            return peer.on_rest(now, why)
+
+        workers.hold()
+        reactor.call(step)
+
+    def resume() -> None:
+        def step(now: int) -> list[Effect]:
+            workers.release()
+            return peer.on_resume(now)
+
+        reactor.call(step)
+
+    machine = None
+    if manners.idle_only:
+        machine = Machine(workers.children)
+        on_event(Notice(told_text(machine)))
+    return Watch(Judge(manners, random.Random()), machine, rest, resume)
 
 
 def checker(kernel: str, params: bytes) -> Oracle | str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ from zlb.cli import types
 from zlb.cli.asked import Asked, Options, new_job, understand
 from zlb.cli.command import option
 from zlb.cli.params import ParamType
+from zlb.core.config import CoordinatorConfig, Method
 from zlb.core.errors import ZlbError
 from zlb.core.ids import Endpoint
 from zlb.core.limits import INTEGERS_MAX, PRIORITY_DEFAULT, TEXT_BYTES_MAX
 from zlb.core.work import StopRule
 
+UNSAID = types.ChunkSize(None, None)
 SEARCH, STOP, RUN, WHERE, OUTPUT = "What to search", "When to stop", "How to run", "Where", "Output"
 
 EPILOG = """\b
@@ -131,7 +133,7 @@ Exit codes: 0 found or --all done, 2 usage, 3 range exhausted, 4 timeout,
     type=ParamType(),
     multiple=True,
     metavar="NAME=VALUE",
-    help="A parameter of a kernel without options: 100, 0xff, hex:00ff, @FILE or text; repeatable.",
+    help="A parameter of a kernel without options: 100, 0xff, hex:00ff, json:[1], @FILE or text; repeatable.",
 )
 @option("--first", heading=STOP, is_flag=True, help="Any hit, fastest; the default.")
 @option("--lowest", heading=STOP, is_flag=True, help="The smallest hit, always the same.")
@@ -149,8 +151,31 @@ Exit codes: 0 found or --all done, 2 usage, 3 range exhausted, 4 timeout,
     heading=RUN,
     type=types.ChunkType(),
     metavar="DUR|N",
-    default="1s",
-    help="Size of a subjob: a time with its unit (250ms), or a number of integers (1e6).",
+    show_default="a share of what is left, 10s at most",
+    help="Size of a subjob: the longest time, with its unit (250ms), or a number of integers (1e6).",
+)
+@option(
+    "--verify",
+    heading=RUN,
+    type=types.VerifyType(),
+    metavar="LEVEL",
+    default="shares",
+    help="How results are checked: none, shares, spot (slices are searched again), quorum:N (all by N peers).",
+)
+@option(
+    "--certificate",
+    heading=RUN,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write who searched what, signed, for zlb verify.",
+)
+@option(
+    "--scheme",
+    heading=RUN,
+    type=types.SchemeType(),
+    metavar="NAME",
+    default="factoring",
+    help="How subjobs are sized: factoring, or seed[:1-4], fixed capacities, to be compared with.",
 )
 @option(
     "--local",
@@ -230,15 +255,17 @@ def submit(ctx: click.Context, /, **given: Any) -> None:
     place = _place(ctx, given)
     _tracked_only(ctx, place, given)
     asked, warning = _asked(given)
+    note = _can_be_checked(ctx, place, asked, given["verify"])
     if warning:
         shared.complain(ctx, f"warning: {warning}")
+    if note and not given["quiet"]:
+        shared.complain(ctx, note)
     if given["dry_run"]:
         _print_plan(asked, place, given["json"])
     elif place.trackers:
         if asked.puzzle.size >= INTEGERS_MAX:  # what travels are counts, of 64 bits
             raise click.UsageError("--range: a job at trackers has fewer than 2**64 integers")
-        chunk_was_given = ctx.get_parameter_source("chunk") is not ParameterSource.DEFAULT
-        ctx.exit(_run_tracked(asked, place, given, chunk_was_given))
+        ctx.exit(_run_tracked(asked, place, given))
     else:
         ctx.exit(_run(asked, place, given))
 
@@ -280,6 +307,11 @@ def _place(ctx: click.Context, given: dict[str, Any]) -> _Place:
 
 def _tracked_only(ctx: click.Context, place: _Place, given: dict[str, Any]) -> None:
     """Raise `click.UsageError` for what only trackers can do, or a name that they would not take."""
+    for name in ("certificate", "scheme"):
+        if place.trackers and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"--{name} goes with --peer and --local: a job at trackers has many coordinators"
+            )
     for name in ("detach", "priority", "deadline"):
         said = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
         if said and not place.trackers:
@@ -346,16 +378,18 @@ def _print_plan(asked: Asked, place: _Place, as_json: bool) -> None:
         click.echo(line)
 
 
-def _run_tracked(asked: Asked, place: _Place, given: dict[str, Any], chunk_was_given: bool) -> int:
+def _run_tracked(asked: Asked, place: _Place, given: dict[str, Any]) -> int:
     """Hand the job to the trackers; returns the exit code."""
     from zlb.cli import tracked
 
-    chunk = given["chunk"]
+    chunk, verification = given["chunk"] or UNSAID, given["verify"]
     order = tracked.Order(
         priority=PRIORITY_DEFAULT if given["priority"] is None else given["priority"],
         within_ns=given["deadline"] or 0,
-        chunk_ns=chunk.time_ns or 0 if chunk_was_given else 0,
-        chunk_count=chunk.count or 0 if chunk_was_given else 0,
+        chunk_ns=chunk.time_ns or 0,
+        chunk_count=chunk.count or 0,
+        verify=verification.method,
+        copies=verification.copies,
     )
     manner = tracked.Manner(given["json"], given["progress"], given["quiet"], given["verbose"])
     return tracked.submit(asked, place.trackers, order, manner, given["detach"], given["timeout"])
@@ -371,14 +405,21 @@ def _run(asked: Asked, place: _Place, given: dict[str, Any]) -> int:
     screen = open_screen(given["progress"], asked, quiet, _cancel)
     results = JsonResults(asked, screen, verbose) if given["json"] else Results(asked, screen)
     report = Report(results, max(len(place.peers), 1), quiet, verbose)
+    certificate = None
+    if given["certificate"] is not None:
+        from zlb.cli.certify import Certifying
+
+        certificate = Certifying(given["certificate"], asked.job, run.state_dir(place.state_dir))
     grid = run.Grid(place.peers, place.slots, run.state_dir(place.state_dir))
-    chunk = run.Chunk(given["chunk"].time_ns, given["chunk"].count)
     assert asked.puzzle.kernel is not None
+    listen = report.on_event if certificate is None else certificate.heard(report.on_event)
     oracle = run.oracle_of(asked.puzzle.kernel, asked.puzzle.params)
     try:
         with shared.kernel_notes(screen.say, quiet or given["json"]):
-            ended = run.submit(asked.job, oracle, grid, chunk, given["timeout"], report.on_event)
+            ended = run.submit(asked.job, oracle, grid, _config(given), given["timeout"], listen)
         report.end(ended)
+        if certificate is not None:
+            certificate.write(ended)
     except ZlbError as error:
         if str(error) in report.refusals:  # has been said already
             return error.exit_code
@@ -387,6 +428,37 @@ def _run(asked: Asked, place: _Place, given: dict[str, Any]) -> int:
         screen.close()
         screen.raise_failure()
     return exit_code(ended)
+
+
+def _config(given: dict[str, Any]) -> CoordinatorConfig:
+    """How the job is to be coordinated."""
+    chunk, (method, copies), (scheme, factor) = given["chunk"] or UNSAID, given["verify"], given["scheme"]
+    config = CoordinatorConfig(
+        verify=method,
+        copies=copies,
+        rows=given["certificate"] is not None,
+        scheme=scheme,
+        seed_factor=factor,
+        chunk_count=chunk.count,
+    )
+    return config if chunk.time_ns is None else replace(config, chunk_ns=chunk.time_ns)
+
+
+def _can_be_checked(ctx: click.Context, place: _Place, asked: Asked, verification: types.Verification) -> str:
+    """A note that results are not checked though that was not asked for; raises `click.UsageError` if it was."""
+    method, name = verification.method, asked.puzzle.kernel_name
+    if method is Method.QUORUM and not (place.peers or place.trackers):
+        raise click.UsageError(
+            f"--verify quorum:{verification.copies}: there is one peer only, the one in this process"
+        )
+    if method not in (Method.SHARES, Method.SPOT) or hasattr(asked.puzzle.kernel, "sampler"):
+        return ""
+    why = f"kernel {name} tells no samples, so only its hits can be checked"
+    if ctx.get_parameter_source("verify") is not ParameterSource.DEFAULT:
+        raise click.UsageError(
+            f"--verify {method}: {why}; --verify quorum:2 has everything searched by two peers"
+        )
+    return f"note: {why}; see --verify quorum:2"
 
 
 def _cancel() -> None:

@@ -14,6 +14,7 @@ from zlb.cli.follow import INTERRUPTED, TIMEOUT, Follower, describe, standing
 from zlb.cli.recalled import recalled
 from zlb.cli.report import JsonResults, Report, Results, exit_code
 from zlb.cli.screen import Screen, open_screen
+from zlb.core.config import Method
 from zlb.core.errors import ExitCode, ZlbError
 from zlb.core.events import JobEnded
 from zlb.core.ids import Endpoint, JobId
@@ -30,6 +31,8 @@ class Order:
     within_ns: int = 0
     chunk_ns: int = 0
     chunk_count: int = 0
+    verify: Method = Method.SHARES
+    copies: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +131,8 @@ def _command(asked: Asked, order: Order) -> commands.Submit:
         chunk_ns=order.chunk_ns,
         chunk_count=order.chunk_count,
         submitted_wall_ns=time.time_ns(),
+        verify=order.verify,
+        copies=order.copies,
     )
 
 

@@ -6,20 +6,22 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 from click.shell_completion import CompletionItem
 
 from zlb.cli.integers import RangeError, parse_integer, parse_range
 from zlb.core import endpoints
+from zlb.core.config import Method, Scheme
 from zlb.core.ids import Endpoint, NodeId, Span
-from zlb.core.limits import MS, PARAMS_BYTES_MAX, PRIORITY_MAX, SECOND, SLOTS_MAX
+from zlb.core.limits import COPIES_MAX, MS, PARAMS_BYTES_MAX, PRIORITY_MAX, SECOND, SLOTS_MAX
+from zlb.drivers.manners import DAY_MINUTES, NICE_MAX, Quiet
 from zlb.kernels.bitcoin import VERSIONS_MAX
 
 DEFAULT_PEER = "tcp://127.0.0.1:7001"
 DEFAULT_TRACKER = "tcp://127.0.0.1:7101"
-DEFAULT_TRACKER = "tcp://127.0.0.1:7101"
+SEED_FACTOR_MAX = 4.0
 
 _UNITS = {
     "ns": 1,
@@ -36,6 +38,7 @@ _DURATION_TEXT_MAX = 60
 DURATION_NS_MAX = 3650 * _UNITS["d"]
 """Ten years: below every deadline the timers know, and no person waits longer."""
 
+_HOURS = re.compile(r"([0-9]{1,2}):([0-9]{2})-([0-9]{1,2}):([0-9]{2})")
 _HEX = re.compile(r"[0-9a-fA-F]*")
 
 
@@ -77,6 +80,13 @@ class DurationType(click.ParamType[int]):
             self.fail(f"{value!r} is no duration: 90, 90s, 250ms, 5m or 1h30m", param, ctx)
         _bounded(self, duration_ns, param, ctx)
         return duration_ns
+
+
+class Verification(NamedTuple):
+    """How results are checked, and by how many each integer is searched."""
+
+    method: Method
+    copies: int
 
 
 class ChunkType(click.ParamType[ChunkSize]):
@@ -240,6 +250,50 @@ class PriorityType(click.ParamType[int]):
         return int(str(value))
 
 
+class VerifyType(click.ParamType[Verification]):
+    """How results are checked: `none`, `shares`, `spot`, or `quorum:N`."""
+
+    name = "level"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Verification:
+        """The method, and how many search each integer."""
+        if isinstance(value, Verification):
+            return value
+        method, colon, copies = str(value).partition(":")
+        if method not in [one.value for one in Method] or bool(colon) != (method == Method.QUORUM):
+            self.fail(f"{str(value)!r} is not none, shares, spot or quorum:N", param, ctx)
+        if not colon:
+            return Verification(Method(method), 1)
+        if not re.fullmatch(r"[0-9]{1,9}", copies) or not 2 <= int(copies) <= COPIES_MAX:
+            self.fail(f"a quorum has 2 to {COPIES_MAX} members, not {copies!r}", param, ctx)
+        return Verification(Method.QUORUM, int(copies))
+
+
+class SchemeType(click.ParamType[tuple[Scheme, float]]):
+    """How subjobs are sized: `factoring`, or `seed` with a factor from 1 to 4 (`seed:2.5`)."""
+
+    name = "scheme"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[Scheme, float]:
+        """The scheme, and its factor."""
+        if isinstance(value, tuple):
+            return value
+        scheme, colon, factor = str(value).partition(":")
+        if scheme not in [one.value for one in Scheme] or (colon and scheme != Scheme.SEED):
+            self.fail(f"{str(value)!r} is not factoring, seed or seed:FACTOR", param, ctx)
+        if not colon:
+            return Scheme(scheme), 1.0
+        if not re.fullmatch(r"[0-9](\.[0-9]{1,9})?", factor) or not 1 <= float(factor) <= SEED_FACTOR_MAX:
+            self.fail(
+                f"the factor of the seed's scheme is 1 to {SEED_FACTOR_MAX:g}, not {factor!r}", param, ctx
+            )
+        return Scheme(scheme), float(factor)
+
+
 class CountType(click.ParamType[int]):
     """A number of things, at least one, written like the integers of a range."""
 
@@ -310,6 +364,58 @@ class SlotsType(click.ParamType[int]):
         if not re.fullmatch(r"[0-9]{1,9}", text) or not 1 <= int(text) <= SLOTS_MAX:
             self.fail(f"{text!r} is no number of threads from 1 to {SLOTS_MAX}", param, ctx)
         return int(text)
+
+
+class PercentType(click.ParamType[int]):
+    """A share of something, from 1 to 100 percent; the sign may be written."""
+
+    name = "percent"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number."""
+        text = str(value).strip()
+        if not re.fullmatch(r"[0-9]{1,9} ?%?", text) or not 1 <= int(text.rstrip(" %")) <= 100:
+            self.fail(f"{text!r} is no whole percentage from 1 to 100", param, ctx)
+        return int(text.rstrip(" %"))
+
+
+class NiceType(click.ParamType[int]):
+    """How far threads stand back, as `nice` has it; what takes more than its share needs other rights than ours."""
+
+    name = "n"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number."""
+        text = str(value).strip()
+        if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) > NICE_MAX:
+            self.fail(f"{text!r} is no niceness from 0 to {NICE_MAX}", param, ctx)
+        return int(text)
+
+
+class QuietType(click.ParamType[Quiet]):
+    """`HH:MM-HH:MM`, hours of the local day; across midnight if the first is the later one."""
+
+    name = "hh:mm-hh:mm"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Quiet:
+        """The hours in minutes."""
+        if isinstance(value, Quiet):
+            return value
+        text = str(value).strip()
+        found = _HOURS.fullmatch(text)
+        if found is None:
+            self.fail(f"{text!r} is not HH:MM-HH:MM, like 09:00-17:30 or 22:00-07:00", param, ctx)
+        for hour, minute in ((found[1], found[2]), (found[3], found[4])):
+            if int(minute) > 59 or int(hour) * 60 + int(minute) > DAY_MINUTES:
+                self.fail(f"{text!r}: a day has no {hour}:{minute}", param, ctx)
+        start, stop = (int(found[at]) * 60 + int(found[at + 1]) for at in (1, 3))
+        if start in (stop, stop + DAY_MINUTES):
+            self.fail(f"{text!r} ends when it begins; all day is 00:00-24:00", param, ctx)
+        return Quiet(start % DAY_MINUTES, stop or DAY_MINUTES)
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        """Several in one variable, between blanks or commas."""
+        return [text for text in re.split(r"[\s,]+", rv) if text]
 
 
 def duration_of(text: str) -> int | None:

@@ -1,6 +1,7 @@
 """One frozen configuration per protocol. Each field says what it means and what turning it costs. Times in ns."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from zlb.core.limits import BATCH_BYTES_MAX, MS, SECOND, SLICE_NS
 
@@ -56,12 +57,45 @@ class WorkerConfig:
     work kept for a slow one."""
 
 
+class Method(StrEnum):
+    """How results are checked, beside every hit by one hash."""
+
+    NONE = "none"
+    SHARES = "shares"
+    """Shares are counted and planted samples looked for: next to no cost."""
+    SPOT = "spot"
+    """And slices of some leases are searched again by another worker."""
+    QUORUM = "quorum"
+    """And every integer is searched by `copies` workers."""
+
+
+class Scheme(StrEnum):
+    """How subjobs are sized."""
+
+    FACTORING = "factoring"
+    SEED = "seed"
+    """By a fixed capacity, rate x round trip x `seed_factor`, and nothing is split or doubled at the end: to be
+    compared with."""
+
+
 @dataclass(frozen=True, slots=True)
 class CoordinatorConfig:
     """Leasing subjobs of one job."""
 
-    chunk_ns: int = 1 * SECOND
-    """Aimed length of a subjob. Longer: less traffic, a longer tail at the end of the job."""
+    verify: Method = Method.SHARES
+    copies: int = 1
+    """Workers that search each integer; more than 1 under `Method.QUORUM`."""
+    rows: bool = False
+    """Whether to keep evidence for a certificate: memory grows with the number of subjobs then."""
+    remembers: bool = False
+    """Whether to persist what was learned of workers when the job ends."""
+    scheme: Scheme = Scheme.FACTORING
+    seed_factor: float = 1.0
+    batches: float = 3.0
+    """x of weighted factoring: a subjob is a worker's share of what is left, divided by it. 2 for machines that do
+    nothing else, 4 if rates change a lot."""
+    chunk_ns: int = 10 * SECOND
+    """Longest subjob. Longer: less traffic; more time until a worker turns to another job."""
     chunk_count: int | None = None
     """Fixed subjob size in integers instead, for measurements and kernels of unequal cost."""
     first_ns: int = 50 * MS
@@ -69,7 +103,18 @@ class CoordinatorConfig:
     first_count: int = 16
     """First subjob, in integers, of a worker with no known rate: kernels may be slow. Doubles likewise."""
     tail_ns: int = 20 * MS
-    """Smallest subjob at the end of a job, where sizes shrink. Shorter: workers finish closer together."""
+    """Smallest subjob at the end of a job, where sizes shrink, unless two round trips are longer. Shorter: workers
+    finish closer together."""
+    batch_ns: int = 20 * MS
+    """Leases of one transfer that are shorter have one set of patterns, so that they can share a run."""
+    split_ns: int = 20 * MS
+    """Between two looks for stragglers."""
+    proof_ns: int = 1 * SECOND
+    """How long a worker has to open what it committed to before it is asked again."""
+    proofs_max: int = 10
+    """So often it is asked before it counts as one that cannot, or will not."""
+    spot_ns: int = 10 * SECOND
+    """How long a job that is done otherwise waits for spot checks."""
     silence_ns: int = 3 * SECOND
     """A lease not mentioned for so long expires: 3 reports of `WorkerConfig.report_ns`."""
     period_ns: int = 500 * MS
@@ -80,7 +125,7 @@ class CoordinatorConfig:
     """A coordinator that takes a job over leases nothing for so long, and hears what workers have finished. At least
     the time in which they learn of it; shorter: a little less idling, more hashed twice."""
     failures_max: int = 3
-    """So many workers that could not do their lease fail the job."""
+    """So many workers that fail on the same integers fail the job; so many failures in a row bench a worker."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from zlb.core.ids import JobId, NodeId
+from zlb.core.work import Row
 
 RESTARTED = "restarted"
 
@@ -43,12 +44,17 @@ class HitFound(NamedTuple):
 
 
 class WorkerView(NamedTuple):
-    """One line about a worker: integers tested for this job, their rate of late, leases it holds."""
+    """One line about a worker: integers tested for this job, their rate of late, leases it holds.
+
+    `credit`: integers that were done by it first and are believed; `trust`: what it is at least, from 0 to 1.
+    """
 
     node: NodeId
     tested: int
     per_s: float
     leases: int
+    credit: int = 0
+    trust: float = 0.0
 
 
 class JobProgress(NamedTuple):
@@ -80,6 +86,25 @@ class JobEnded(NamedTuple):
     recomputed: int
     elapsed_ns: int
     workers: tuple[WorkerView, ...]
+    rows: tuple[Row, ...] = ()
+    """Evidence for a certificate, if it was to be kept."""
+    coordinator: NodeId = NodeId("")
+
+
+class WorkerAccused(NamedTuple):
+    """`node` gets no more of the job: what it reported cannot be true. `again` integers are searched once more."""
+
+    job: JobId
+    node: NodeId
+    why: str
+    again: int
+
+
+class JobWaits(NamedTuple):
+    """The job cannot go on until something changes, and why, in one line for a person."""
+
+    job: JobId
+    why: str
 
 
 class RoleChanged(NamedTuple):
@@ -141,6 +166,8 @@ Event = (
     | HitFound
     | JobProgress
     | JobEnded
+    | WorkerAccused
+    | JobWaits
     | RoleChanged
     | CommandApplied
     | ReadConfirmed

@@ -29,6 +29,8 @@ SAMPLES_PER_PART_MAX = 8_192
 to."""
 BLOCKS_MAX = 1 << 12
 """Blocks of a lease that a worker commits to; a path from one to the root has 12 digests."""
+COMMITMENTS_MAX = 64
+"""Commitments a worker keeps of one job, some 10 KB each; coordinators ask within seconds."""
 DIGEST_BYTES = 32
 """Of a commitment."""
 NEIGHBOURS_TOLD_MAX = 16
@@ -51,6 +53,9 @@ REPORTS_UNACKED_MAX = 16
 """Reports of a job in flight to its coordinator; when full, a worker gathers instead of sending."""
 PIECES_UNREPORTED_MAX = 1024
 """Finished runs of a job not yet in a report; when full, a worker starts no more: back-pressure when hits are many."""
+UNVERIFIED_LEASES_MAX = 64
+"""Leases of a worker that are done anew should it be found out; those before it have been followed by so many that
+passed. Memory for so many a worker, whatever the size of the job."""
 LATE_LEASES_MAX = 65_536
 """Expired leases remembered, so that a late result can still be told from a stranger's. About 100 bytes each."""
 HITS_PER_JOB_MAX = 100_000
@@ -60,6 +65,8 @@ OPEN_JOBS_MAX = 1_024
 ENDED_JOBS_MAX = 1_024
 """Ended jobs a worker remembers, so that a late advert does not wake them, and a tracker, so that people find them."""
 
+COPIES_MAX = 16
+"""Peers that search each integer: more would not be believed more."""
 PRIORITY_MAX = 9
 PRIORITY_DEFAULT = 5
 

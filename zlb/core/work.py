@@ -134,6 +134,18 @@ class Rate(NamedTuple):
     per_s: float
 
 
+class Standing(NamedTuple):
+    """Record: what is known of a peer's results, as `protocols.trust.Trust` counts it."""
+
+    node: NodeId
+    correct_good: float
+    correct_bad: float
+    timely_good: float
+    timely_bad: float
+    in_a_row: int
+    in_batch: int
+
+
 class Contacts(NamedTuple):
     """Record: where trackers and coordinators listened when a tracker last said so."""
 
@@ -141,5 +153,5 @@ class Contacts(NamedTuple):
     peers: tuple[Endpoint, ...]
 
 
-Record: TypeAlias = "Rate | Contacts | ReplicaRecord"
+Record: TypeAlias = "Rate | Contacts | Standing | ReplicaRecord"
 """What `Persist` makes durable."""

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from zlb.core.limits import SECOND
 from zlb.core.work import Failed, Measure, Measured, Outcome
+from zlb.drivers.manners import stand_back
 from zlb.wire import values
 
 log = logging.getLogger("zlb.kernels")
@@ -34,10 +35,10 @@ GAUGE_S_MAX = 300
 
 
 class Gauge:
-    """Measures in a child process; calls `on_done` once, from a thread, also after `stop`."""
+    """Measures in a child process of that niceness; calls `on_done` once, from a thread, also after `stop`."""
 
-    def __init__(self, work: Measure, on_done: Callable[[Outcome], None]) -> None:
-        ask = json.dumps([work.kernel, work.params.hex(), work.slots, work.aim_ns])
+    def __init__(self, work: Measure, on_done: Callable[[Outcome], None], nice: int) -> None:
+        ask = json.dumps([work.kernel, work.params.hex(), work.slots, work.aim_ns, nice])
         self._child = subprocess.Popen(
             [sys.executable, "-P", "-m", __name__, ask],
             stdin=subprocess.DEVNULL,
@@ -47,6 +48,11 @@ class Gauge:
         )
         self._thread = threading.Thread(target=self._wait, args=(on_done,), name="gauge", daemon=True)
         self._thread.start()
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, while it lives."""
+        return self._child.pid if self._child.returncode is None else None
 
     def stop(self) -> None:
         """End the child; the outcome is then a failure, unless it was quicker."""
@@ -107,5 +113,6 @@ def measure(kernel: str, params: bytes, slots: int, aim_ns: int) -> float:
 
 if __name__ == "__main__":
     logging.basicConfig(format=f"{NOTE}%(message)s", level=logging.INFO)
-    _kernel, _params, _slots, _aim_ns = json.loads(sys.argv[1])
+    _kernel, _params, _slots, _aim_ns, _nice = json.loads(sys.argv[1])
+    stand_back(_nice)  # all its threads, too: they are born as nice as this one
     print(measure(_kernel, bytes.fromhex(_params), _slots, _aim_ns))

@@ -14,9 +14,11 @@ from typing import IO
 
 from zlb.core.errors import ExitCode, ZlbError
 from zlb.core.ids import Endpoint, NodeId
-from zlb.core.work import Contacts, Rate, Record
+from zlb.core.work import Contacts, Rate, Record, Standing
 
 IDENTITIES_MAX = 1024
+STANDINGS_MAX = 10_000
+"""Peers whose standing is kept, some 100 bytes each: as many as one job can have."""
 
 
 def default_state_dir() -> Path:
@@ -31,11 +33,12 @@ def default_state_dir() -> Path:
 class State:
     """The state directory at `path`, made if need be; raises `ZlbError` when it cannot be used.
 
-    Contacts are kept for each set of `trackers` that was named, so that two grids on one machine do not mix.
+    Contacts are kept for each set of `trackers` that was named, so that two grids on one machine do not mix. Rates are
+    kept as those of the whole machine, though only a `share` of the time of its slots may be lent.
     """
 
-    def __init__(self, path: Path, trackers: Iterable[Endpoint] = ()) -> None:
-        self.path = path
+    def __init__(self, path: Path, trackers: Iterable[Endpoint] = (), share: float = 1.0) -> None:
+        self.path, self.share = path, share
         self._grid = hashlib.blake2b(" ".join(sorted(trackers)).encode(), digest_size=6).hexdigest()
         self.kernel_dir = path / "kernels"
         self._identity: IO[str] | None = None
@@ -66,10 +69,10 @@ class State:
         raise ZlbError(f"{IDENTITIES_MAX} peers already use {self.path}", ExitCode.USAGE)
 
     def rates(self) -> dict[str, float]:
-        """Measured integers a second and slot, by kernel; empty if never measured or unreadable."""
+        """Measured integers a second and slot, as lent, by kernel; empty if never measured or unreadable."""
         try:
             found = json.loads((self.path / "rates.json").read_text())
-            return {str(kernel): float(rate) for kernel, rate in found.items()}
+            return {str(kernel): float(rate) * self.share for kernel, rate in found.items()}
         except (
             OSError,
             ValueError,
@@ -87,15 +90,32 @@ class State:
         except (OSError, ValueError, KeyError, TypeError):  # a cache: the next roster mends it
             return Contacts((), ())
 
+    def standings(self) -> list[Standing]:
+        """What jobs that were coordinated here have told of peers, those heard of last at the end."""
+        try:
+            found = json.loads((self.path / "trust.json").read_text())
+            return [
+                Standing(NodeId(str(node)), float(a), float(b), float(c), float(d), int(row), int(batch))
+                for node, (a, b, c, d, row, batch) in found.items()
+            ]
+        except (OSError, ValueError, AttributeError, TypeError):  # then everybody is a stranger again
+            return []
+
     def save(self, records: Sequence[Record]) -> None:
         """Make records durable, together."""
         rates = {record.kernel: record.per_s for record in records if isinstance(record, Rate)}
         contacts = [record for record in records if isinstance(record, Contacts)]
-        assert len(rates) + len(contacts) > 0, "a peer keeps rates and contacts"
+        standings = {record.node: record[1:] for record in records if isinstance(record, Standing)}
+        assert len(rates) + len(contacts) + len(standings) > 0, "nodes keep rates, contacts and standings"
         if rates:
-            self._write("rates", self.rates() | rates)
+            known = self.rates() | rates
+            self._write("rates", {kernel: rate / self.share for kernel, rate in known.items()})
         if contacts:
             self._write(f"contacts-{self._grid}", contacts[-1]._asdict())
+        if standings:
+            others = {one.node: one[1:] for one in self.standings() if one.node not in standings}
+            latest = list((others | standings).items())[-STANDINGS_MAX:]
+            self._write("trust", dict(latest))
 
     def _write(self, name: str, value: object) -> None:
         draft = self.path / f"{name}.{os.getpid()}.tmp"

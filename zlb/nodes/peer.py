@@ -24,6 +24,7 @@ from zlb.protocols.enrolment import Enrolment
 from zlb.protocols.gossip import Freshness, Gossip
 from zlb.protocols.neighbours import Neighbours
 from zlb.protocols.patron import Patron
+from zlb.protocols.trust import Trust
 from zlb.protocols.worker import Worker
 from zlb.wire import values
 from zlb.wire.messages import (
@@ -33,8 +34,11 @@ from zlb.wire.messages import (
     Refused,
     TaskAck,
     TaskCancel,
+    TaskProof,
+    TaskProve,
     TaskReport,
     TaskRequest,
+    TaskShrink,
     TaskTransfer,
 )
 from zlb.wire.tracking import AskKind, HeartbeatAck, Roster, TrackerReply
@@ -54,7 +58,7 @@ class Peer(LinkedNode):
 
     `rates` are what an earlier run of this machine measured, by kernel; `listen` and `publish` are where we can be
     dialled and subscribed to, or empty. `endpoints` are of peers and trackers alike: which is which they tell.
-    `checker` knows how hits of jobs we coordinate are checked.
+    `checker` knows how results of jobs we coordinate are checked, `trust` what earlier jobs have told of workers.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class Peer(LinkedNode):
         rng: random.Random,
         rates: dict[str, float],
         checker: Checker = cannot_check,
+        trust: dict[NodeId, Trust] | None = None,
     ) -> None:
         super().__init__()
         self.me, self.config = me, config
@@ -80,7 +85,7 @@ class Peer(LinkedNode):
         self.worker.ready = config.measure_kernel in rates or not config.measure_kernel
         self.patron = Patron(config.tracked.patron)
         self.enrolment = Enrolment(me, incarnation, listen, slots, config.tracked, rng)
-        self.coordinators = Coordinators(me, incarnation, checker, config.tracked, self.patron)
+        self.coordinators = Coordinators(me, incarnation, checker, config.tracked, self.patron, rng, trust)
         self._run_ids = run_ids
         self._measuring: RunId | None = None
         self._adverts = Freshness(SUBSCRIPTIONS_MAX)
@@ -183,6 +188,10 @@ class Peer(LinkedNode):
                 self._absorb(now, worker.on_task_transfer(now, src, message))
             case TaskAck():
                 self._absorb(now, worker.on_task_ack(now, src, message))
+            case TaskShrink():
+                self._absorb(now, worker.on_task_shrink(now, src, message))
+            case TaskProve():
+                self._absorb(now, worker.on_task_prove(now, src, message))
             case TaskCancel():
                 self._absorb(now, worker.on_task_cancel(now, src, message))
             case JobClosed():
@@ -194,7 +203,7 @@ class Peer(LinkedNode):
                     self._absorb(now, worker.on_job_advert(now, message))
             case LoadUpdate():
                 self.gossip.on_load_update(now, message)
-            case TaskRequest() | TaskReport():
+            case TaskRequest() | TaskReport() | TaskProof():
                 effects = self.coordinators.on_message(now, src, message)
                 if effects is None:
                     self.unexpected += 1

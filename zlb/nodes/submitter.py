@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from zlb.core.config import SubmitterConfig
 from zlb.core.effects import Effect, Emit
@@ -16,7 +16,8 @@ from zlb.core.work import Job, Oracle
 from zlb.nodes.linked import LinkedNode
 from zlb.protocols.coordinator import Coordinator
 from zlb.protocols.neighbours import Neighbours
-from zlb.wire.messages import JobAdvert, LoadUpdate, TaskReport, TaskRequest
+from zlb.protocols.trust import Trust
+from zlb.wire.messages import JobAdvert, LoadUpdate, TaskProof, TaskReport, TaskRequest
 
 CONNECT = "unreachable"
 TIMEOUT = "timeout"
@@ -37,13 +38,14 @@ class Submitter(LinkedNode):
         oracle: Oracle,
         config: SubmitterConfig,
         rng: random.Random,
+        trust: Mapping[NodeId, Trust] | None = None,
     ) -> None:
         super().__init__()
         self.me, self.config = me, config
         self.neighbours = Neighbours(
             me, incarnation, "", publish, endpoints, config.neighbours, rng, explore=True
         )
-        self.coordinator = Coordinator(me, incarnation, job, oracle, config.coordinator)
+        self.coordinator = Coordinator(me, incarnation, job, oracle, config.coordinator, rng, trust=trust)
         self.timers = Timers()
         self._stopped = False
 
@@ -78,7 +80,7 @@ class Submitter(LinkedNode):
         return {
             "neighbours": len(self.neighbours.linked),
             "hits": self.coordinator.hits,
-            "bad_hits": self.coordinator.bad_hits,
+            "bad_hits": self.coordinator.foreman.bad_hits,
             "strange": self.coordinator.strange,
             "unexpected": self.unexpected,
         }
@@ -91,6 +93,8 @@ class Submitter(LinkedNode):
                 self._absorb(now, self.coordinator.on_task_request(now, src, message))
             case TaskReport():
                 self._absorb(now, self.coordinator.on_task_report(now, src, message))
+            case TaskProof():
+                self._absorb(now, self.coordinator.on_task_proof(now, src, message))
             case _:
                 self.unexpected += 1
 

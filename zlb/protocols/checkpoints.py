@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from zlb.core.ids import NodeId, Span
@@ -35,6 +36,8 @@ class Delta(NamedTuple):
     done: tuple[Span, ...]
     hits: tuple[Hit, ...]
     reports: tuple[Received, ...]
+    undone: tuple[Span, ...] = ()
+    """Of what an earlier checkpoint says is done."""
 
 
 class Checkpoints:
@@ -42,17 +45,26 @@ class Checkpoints:
 
     def __init__(self) -> None:
         self._done = IntervalSet()
+        self._undone = IntervalSet()
         self._hits: list[Hit] = []
         self._reports: dict[Received, None] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._done or self._hits or self._reports)
+        return bool(self._done or self._undone or self._hits or self._reports)
 
     def add(self, spans: list[Span], hits: list[Hit]) -> None:
         """These integers are done, and have these hits."""
         for start, stop in spans:
             self._done.add(start, stop)
+            self._undone.remove(start, stop)
         self._hits += hits
+
+    def undo(self, spans: Iterable[Span]) -> None:
+        """These integers are not done after all."""
+        for start, stop in spans:
+            self._undone.add(start, stop)
+            for low, high in self._done.remove(start, stop):
+                self._undone.remove(low, high)
 
     def wait(self, report: Received) -> None:
         """It waits to be kept; all its news has been added."""
@@ -70,4 +82,7 @@ class Checkpoints:
         if not self._done:
             reports = tuple(self._reports)
             self._reports.clear()
-        return Delta(tuple(done), tuple(hits), reports)
+        undone = tuple(self._undone)[:SPANS_PER_CHECKPOINT_MAX]
+        for start, stop in undone:
+            self._undone.remove(start, stop)
+        return Delta(tuple(done), tuple(hits), reports, undone)

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from zlb.core.config import Method
 from zlb.core.limits import (
+    COPIES_MAX,
     ENDPOINT_BYTES_MAX,
     PARAMS_BYTES_MAX,
     PRIORITY_DEFAULT,
@@ -103,6 +105,9 @@ class Submit(Command, frozen=True):
     """Size of a subjob, as a time or as a number of integers; both 0: the coordinator's default."""
     submitted_wall_ns: Count = 0
     """By the submitter's wall clock: for people only."""
+    verify: Method = Method.SHARES
+    copies: Annotated[int, Meta(ge=1, le=COPIES_MAX)] = 1
+    """How its results are checked, and how many peers search each integer."""
 
 
 class Steer(Command, frozen=True):
@@ -138,6 +143,8 @@ class Checkpoint(Command, frozen=True):
     """Integers reported since the job began, doubled work included."""
     recomputed: Count
     """Of these at most so many were searched more than once."""
+    undone: tuple[WireSpan, ...] = ()
+    """Not done after all, whatever was said before: whoever did it is not believed."""
 
 
 class Finish(Command, frozen=True):

@@ -9,25 +9,27 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from zlb.core.config import CoordinatorConfig, TrackedConfig
-from zlb.core.effects import Effect, Emit
+from zlb.core.effects import Effect, Emit, Persist
 from zlb.core.events import Answered, JobEnded, JobProgress, Notice
 from zlb.core.ids import JobId, NodeId
 from zlb.core.limits import ENDED_JOBS_MAX, TEXT_BYTES_MAX
 from zlb.core.message import Message
 from zlb.core.node import Core
 from zlb.core.timers import NEVER
-from zlb.core.work import Hit, Job, Oracle
+from zlb.core.work import Hit, Job, Oracle, Standing
 from zlb.protocols import commands, queries
 from zlb.protocols.checkpoints import Delta, Resumed
 from zlb.protocols.commands import Checkpoint, Command, Denied, Finish, Status
 from zlb.protocols.coordinator import Coordinator
 from zlb.protocols.patron import Patron
-from zlb.wire.messages import JobClosed, TaskReport, TaskRequest
+from zlb.protocols.trust import Trust, remembered
+from zlb.wire.messages import JobClosed, TaskProof, TaskReport, TaskRequest
 from zlb.wire.tracking import AskKind, AskOutcome, Roster
 
 Checker = Callable[[str, bytes], Oracle | str]
@@ -56,11 +58,20 @@ class Coordinators(Core):
     """Coordinates what `on_roster` gives to `me` in this `incarnation`; asks the tracker through `patron`."""
 
     def __init__(
-        self, me: NodeId, incarnation: int, checker: Checker, config: TrackedConfig, patron: Patron
+        self,
+        me: NodeId,
+        incarnation: int,
+        checker: Checker,
+        config: TrackedConfig,
+        patron: Patron,
+        rng: random.Random,
+        trust: dict[NodeId, Trust] | None = None,
     ) -> None:
         super().__init__()
         self.me, self.incarnation, self.config, self.patron = me, incarnation, config, patron
-        self._checker = checker
+        self._checker, self._rng = checker, rng
+        self._trust = {} if trust is None else trust
+        """What jobs here have told of workers."""
         self._offices: dict[JobId, _Office] = {}
         self._neighbours: dict[NodeId, None] = {me: None}
         """Who may work for us; ourselves, too."""
@@ -147,7 +158,7 @@ class Coordinators(Core):
 
     def on_message(self, now: int, src: NodeId, message: Message) -> list[Effect] | None:
         """A worker's request or report; None if the job is not, and was not, in our hands."""
-        assert isinstance(message, TaskRequest | TaskReport)
+        assert isinstance(message, TaskRequest | TaskReport | TaskProof)
         job = JobId(message.job)
         office = self._offices.get(job)
         if office is None and job in self._over:
@@ -155,10 +166,15 @@ class Coordinators(Core):
             return self._flush()
         if office is None or office.coordinator is None:
             return None
-        if isinstance(message, TaskRequest):
-            self._absorb(now, job, office, office.coordinator.on_task_request(now, src, message))
-        else:
-            self._absorb(now, job, office, office.coordinator.on_task_report(now, src, message))
+        coordinator = office.coordinator
+        match message:
+            case TaskRequest():
+                effects = coordinator.on_task_request(now, src, message)
+            case TaskReport():
+                effects = coordinator.on_task_report(now, src, message)
+            case TaskProof():
+                effects = coordinator.on_task_proof(now, src, message)
+        self._absorb(now, job, office, effects)
         self._schedule(now, office, office.coordinator)
         return self._flush()
 
@@ -238,6 +254,7 @@ class Coordinators(Core):
             Job(job, spec.kernel, spec.params, spans, spec.rule, spec.hits_wanted),
             oracle,
             _config(spec),
+            self._rng,
             office.epoch,
             Resumed(
                 tuple((start, start + count) for start, count in resumed.done),
@@ -247,6 +264,7 @@ class Coordinators(Core):
                 resumed.recomputed,
             ),
             self._sequence,
+            self._trust,
         )
         office.coordinator = coordinator
         self._emit(Notice(f"coordinates job {job}, epoch {office.epoch}"))
@@ -265,14 +283,16 @@ class Coordinators(Core):
                 office.number = self._tell(now, office.finish)
             return
         delta = office.delta = coordinator.checkpoints.take()
-        if not delta.done and not delta.hits:  # all of it is in the log already
+        if not (delta.done or delta.hits or delta.undone):  # all of it is in the log already
             office.delta = None
             self._absorb(now, job, office, coordinator.on_kept(delta.reports))
             self._schedule(now, office, coordinator)
             return
         done = tuple((start, stop - start) for start, stop in delta.done)
         ledger = coordinator.ledger
-        checkpoint = Checkpoint(job, office.epoch, done, delta.hits, ledger.tested, ledger.released)
+        undone = tuple((start, stop - start) for start, stop in delta.undone)
+        counts = ledger.tested, ledger.released
+        checkpoint = Checkpoint(job, office.epoch, done, delta.hits, *counts, undone)
         office.number = self._tell(now, checkpoint)
 
     def _schedule(self, now: int, office: _Office, coordinator: Coordinator) -> None:
@@ -311,12 +331,15 @@ class Coordinators(Core):
                     office.checkpoint_at = now
                 case Emit(JobProgress()):
                     pass
+                case Persist(Standing() as standing):
+                    self._trust[standing.node] = remembered(standing)
+                    self._out.append(effect)
                 case _:
                     self._out.append(effect)
 
 
 def _config(spec: commands.Submit) -> CoordinatorConfig:
-    config = CoordinatorConfig(progress_ns=NEVER)
+    config = CoordinatorConfig(progress_ns=NEVER, verify=spec.verify, copies=spec.copies, remembers=True)
     if spec.chunk_count:
         return replace(config, chunk_count=spec.chunk_count)
     return replace(config, chunk_ns=spec.chunk_ns) if spec.chunk_ns else config

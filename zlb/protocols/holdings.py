@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
 from zlb.core.ids import JobId, LeaseId, NodeId, Span
 from zlb.core.limits import (
+    COMMITMENTS_MAX,
     HITS_PER_REPORT_MAX,
     LEASES_PER_MESSAGE_MAX,
     PRIORITY_DEFAULT,
     SPANS_PER_PART_MAX,
 )
-from zlb.core.work import Hit
+from zlb.core.work import Hit, Pattern
 from zlb.protocols.intervals import IntervalSet
+from zlb.protocols.merkle import Commitment
 from zlb.wire.messages import Done, Grant, Part, Reported, Spec, TaskReport, TaskRequest
 
+RTTS = 3
+"""Round trips of which the shortest counts: a single slow answer says little."""
 M = TypeVar("M", TaskRequest, TaskReport)
 
 
@@ -29,6 +33,8 @@ class Piece:
     stop: int
     hits: tuple[Hit, ...]
     busy_ns: int
+    samples: tuple[tuple[int, ...], ...] = ()
+    """By pattern of the lease."""
 
 
 @dataclass(slots=True)
@@ -37,6 +43,9 @@ class HeldLease:
 
     id: LeaseId
     span: Span
+    patterns: tuple[Pattern, ...] = ()
+    blocks: int = 0
+    """If any: what matches the last pattern is only committed to, over so many blocks."""
     todo: IntervalSet = field(init=False)
     running: int = 0
     unacknowledged: int = 0
@@ -48,6 +57,11 @@ class HeldLease:
     """Its coordinator was replaced: what its last runs find is for the next one."""
     error: str = ""
     pieces: deque[Piece] = field(default_factory=deque)
+    returned: list[Span] = field(default_factory=list)
+    """Given back on demand, not yet in a report."""
+    searched: int = 0
+    traces: list[int] = field(default_factory=list)
+    """Samples to commit to."""
 
     def __post_init__(self) -> None:
         self.todo = IntervalSet([self.span])
@@ -57,12 +71,30 @@ class HeldLease:
         """Nothing of it is left to start or to wait for."""
         return not self.todo and not self.running
 
+    @property
+    def samples_expected(self) -> int:
+        """Of the pattern with most samples."""
+        count = self.span[1] - self.span[0]
+        return max((count >> pattern.mask.bit_count() for pattern in self.patterns), default=0)
+
+    def shrink(self, stop: int) -> None:
+        """Give back what is not begun from `stop` on."""
+        top = max(self.todo.stop, stop + 1)
+        self.returned += self.todo.remove(stop, top)
+
+    def commitment(self) -> Commitment | None:
+        """To the samples of the whole lease, if they are to be committed to and all of it was searched."""
+        if not self.blocks or self.searched < self.span[1] - self.span[0]:
+            return None
+        return Commitment(self.span, self.blocks, sorted(self.traces))
+
 
 @dataclass(slots=True)
 class Outstanding(Generic[M]):
     """A message that is repeated unchanged until it is answered."""
 
     message: M
+    sent_at: int
     resend_at: int
     wait_ns: int
     arrived: bool = False
@@ -86,6 +118,11 @@ class Holding:
     beat_at: int = 0
     """When every lease is to be named again, news or not: else it expires."""
     unleased: bool = True
+    far: bool = False
+    """Its coordinator takes longer to answer than we want to wait."""
+    rate: float = 0.0
+    """Integers a second and slot, once some were searched."""
+    rtts: deque[int] = field(default_factory=lambda: deque(maxlen=RTTS))
     spec: Spec | None = None
     leases: dict[LeaseId, HeldLease] = field(default_factory=dict)
     request: Outstanding[TaskRequest] | None = None
@@ -95,6 +132,17 @@ class Holding:
     orphans: IntervalSet = field(default_factory=IntervalSet)
     """Searched for an earlier coordinator, who never said that it was kept; not yet in a report to this one."""
     orphan_hits: dict[int, bytes] = field(default_factory=dict)
+    commitments: OrderedDict[LeaseId, Commitment] = field(default_factory=OrderedDict)
+    """Of leases that have ended, the latest last."""
+
+    @property
+    def rtt_ns(self) -> int:
+        """The shortest of the last round trips with its coordinator, once there were some: 0 until then."""
+        return min(self.rtts) if len(self.rtts) == RTTS else 0
+
+    def note_rtt(self, rtt_ns: int) -> None:
+        """A request was answered after so long."""
+        self.rtts.append(rtt_ns)
 
     @property
     def unfinished(self) -> int:
@@ -113,7 +161,15 @@ class Holding:
 
     def take(self, grants: tuple[Grant, ...]) -> list[HeldLease]:
         """Hold the leases of a transfer."""
-        leases = [HeldLease(LeaseId(grant.lease), grant.span) for grant in grants]
+        leases = [
+            HeldLease(
+                LeaseId(grant.lease),
+                grant.span,
+                tuple(Pattern(asked.mask, asked.value) for asked in grant.patterns),
+                grant.blocks if grant.patterns else 0,
+            )
+            for grant in grants
+        ]
         self.leases.update((lease.id, lease) for lease in leases)
         return leases
 
@@ -121,6 +177,9 @@ class Holding:
         """A run of `lease` has finished."""
         lease.pieces.append(piece)
         lease.hits += len(piece.hits)
+        lease.searched += piece.stop - piece.start
+        if lease.blocks:
+            lease.traces += piece.samples[-1]
         self.unreported += 1
 
     def next_parts(self, everything: bool) -> tuple[Part, ...]:
@@ -136,12 +195,14 @@ class Holding:
         for lease in list(self.leases.values())[:LEASES_PER_MESSAGE_MAX]:
             pieces = self._take_pieces(lease, room)
             room -= sum(len(piece.hits) for piece in pieces)
+            returned, lease.returned = lease.returned, []
+            news = bool(pieces or returned)
             ended = lease.finished and not lease.pieces and not lease.unacknowledged
             if ended:
                 del self.leases[lease.id]
-            lease.unacknowledged += bool(pieces)
-            if pieces or ended or everything:
-                parts.append(_part(lease, pieces, ended))
+            lease.unacknowledged += news
+            if news or ended or everything:
+                parts.append(_part(lease, pieces, returned, ended, self._commit(lease) if ended else b""))
             if room <= 0:
                 break
         return tuple(parts)
@@ -173,10 +234,20 @@ class Holding:
         may_end = False
         for part in report.parts:
             lease = self.leases.get(LeaseId(part.lease))
-            if lease is not None and part.done:
+            if lease is not None and (part.done or part.returned):
                 lease.unacknowledged -= 1
                 may_end |= lease.finished and not lease.unacknowledged
         return may_end
+
+    def _commit(self, lease: HeldLease) -> bytes:
+        """The root over a lease that has ended, to be opened later; empty if there is nothing to commit to."""
+        commitment = lease.commitment()
+        if commitment is None:
+            return b""
+        self.commitments[lease.id] = commitment
+        if len(self.commitments) > COMMITMENTS_MAX:
+            self.commitments.popitem(last=False)
+        return commitment.root
 
     def _take_orphans(self, room: int) -> Part:
         """The lowest orphans with at most `room` hits, as a part of no lease."""
@@ -232,8 +303,9 @@ class Running(NamedTuple):
         return self.shares[-1].stop
 
 
-def _part(lease: HeldLease, pieces: list[Piece], ended: bool) -> Part:
+def _part(lease: HeldLease, pieces: list[Piece], returned: list[Span], ended: bool, root: bytes) -> Part:
     done = IntervalSet((piece.start, piece.stop) for piece in pieces)
+    reported = len(lease.patterns) - bool(lease.blocks) if pieces else 0
     return Part(
         lease=lease.id,
         ended=ended,
@@ -241,4 +313,9 @@ def _part(lease: HeldLease, pieces: list[Piece], ended: bool) -> Part:
         hits=tuple(Reported(hit.n, hit.digest) for piece in pieces for hit in piece.hits),
         busy_ns=sum(piece.busy_ns for piece in pieces),
         error=lease.error if ended else "",
+        samples=tuple(
+            tuple(sorted(n for piece in pieces for n in piece.samples[i])) for i in range(reported)
+        ),
+        root=root,
+        returned=tuple(Done(start, stop - start) for start, stop in returned),
     )

@@ -1,17 +1,21 @@
-"""What became of every integer of a job: unleased, leased to someone, or done. State is O(live leases).
+"""What became of every integer of a job: unleased, leased to someone until we hear no more of it, or done; and what of
+that is verified, what so far one worker's word. State is O(live leases).
 
 Union of done intervals is idempotent, so doubled, late and reordered reports are harmless. Invariant, checked by
-`check()`: unleased, the remainders of live leases, and done are disjoint and together are the job.
+`check()`: unleased, suspect, the remainders of live leases, and done are disjoint and together are the job; what is
+unverified is done, and was done by one worker only.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from zlb.core.ids import LeaseId, NodeId, Span
-from zlb.core.limits import LATE_LEASES_MAX
+from zlb.core.limits import LATE_LEASES_MAX, UNVERIFIED_LEASES_MAX
+from zlb.protocols.examiner import NO_TERMS, Terms
 from zlb.protocols.intervals import IntervalSet
 
 
@@ -23,16 +27,57 @@ class Lease:
     worker: NodeId
     span: Span
     heard_at: int
+    terms: Terms = NO_TERMS
+    said: tuple[NodeId, ...] = ()
+    """Under a quorum: who has searched it before. For suspect integers: who has failed on them."""
+    twin: LeaseId | None = None
+    """The other lease over what remains of this one: a backup, or what it backs up."""
+    recheck: bool = False
+    """It is done already, and searched again to see whether it was."""
+    granted_at: int = field(init=False)
+    split_at: int = field(init=False, default=-1)
+    """When its worker was last asked to give some of it back."""
     remaining: IntervalSet = field(init=False)
     unreported: IntervalSet = field(init=False)
 
     def __post_init__(self) -> None:
+        self.granted_at = self.heard_at
         self.remaining = IntervalSet([self.span])
         self.unreported = IntervalSet([self.span])
 
+    @property
+    def size(self) -> int:
+        """Integers in it."""
+        return self.span[1] - self.span[0]
+
+
+class News(NamedTuple):
+    """What a report has changed: integers told of for the `first` time, those that are now `done`, and hits that nobody
+    had told of. `withheld` are hits that a worker must have seen and did not tell."""
+
+    first: list[Span]
+    done: list[Span]
+    hits: list[int]
+    withheld: list[tuple[NodeId, int]]
+
+
+class Suspect(NamedTuple):
+    """Integers that have made `workers` fail."""
+
+    spans: IntervalSet
+    workers: tuple[NodeId, ...]
+
+
+@dataclass(slots=True)
+class Unverified:
+    """What one worker has done under one lease, and the hits it found there."""
+
+    spans: IntervalSet = field(default_factory=IntervalSet)
+    hits: list[int] = field(default_factory=list)
+
 
 class Ledger:
-    """The integers of one job in three classes, and the leases among them."""
+    """The integers of one job in their classes, and the leases among them."""
 
     def __init__(self, spans: Iterable[Span], done: Iterable[Span] = ()) -> None:
         self.wanted = IntervalSet(spans)
@@ -40,50 +85,78 @@ class Ledger:
         self.done = IntervalSet(done)
         for start, stop in self.done:
             self.unleased.remove(start, stop)
+        self.suspects: list[Suspect] = []
+        self.unverified: dict[NodeId, OrderedDict[LeaseId, Unverified]] = {}
+        """By worker and lease, the oldest first; beyond `UNVERIFIED_LEASES_MAX` they count as verified."""
         self.leases: dict[LeaseId, Lease] = {}
         self.past: OrderedDict[LeaseId, Lease] = OrderedDict()
         """Ended leases, so that a late report is told from a stranger's; the oldest are forgotten."""
         self.tested = 0
         """Integers reported, those reported by two workers counted twice."""
         self.released = 0
-        """Integers that went back to the pool from a worker that fell silent, who may have hashed some of them, or that
-        were adopted while others had them."""
+        """Integers that went back to the pool from a worker that fell silent or is not believed, who may have hashed
+        some of them, that were adopted while others had them, or that were given to two on purpose."""
         self._next_id = 0
+
+    # -- views
 
     @property
     def complete(self) -> bool:
         """Whether every wanted integer is done."""
         return self.done.measure == self.wanted.measure
 
-    def lease(self, worker: NodeId, count: int, now: int) -> Lease | None:
-        """Lease the lowest at most `count` unleased integers to `worker`; None if there are none."""
-        span = self.unleased.take_lowest(count)
-        if span is None:
-            return None
-        self._next_id += 1
-        lease = Lease(LeaseId(self._next_id), worker, span, now)
-        self.leases[lease.id] = lease
-        return lease
+    @property
+    def open(self) -> int:
+        """Integers that could be leased, if to the right worker."""
+        return self.unleased.measure + sum(suspect.spans.measure for suspect in self.suspects)
+
+    @property
+    def verified(self) -> int:
+        """Integers that are done and not one worker's word any more."""
+        word = (one.spans.measure for leases in self.unverified.values() for one in leases.values())
+        return self.done.measure - sum(word)
+
+    def waits(self, _workers: Collection[NodeId]) -> str:
+        """Why none of these workers can do anything more; empty if one can."""
+        return ""
 
     def find(self, lease_id: LeaseId) -> Lease | None:
         """The live or past lease of that id."""
         return self.leases.get(lease_id) or self.past.get(lease_id)
 
-    def report(self, lease: Lease, spans: Iterable[Span]) -> list[Span]:
-        """Note that the worker of `lease` has searched `spans` of it; returns what nobody had reported before."""
-        spans = list(spans)
-        for start, stop in spans:
-            self.tested += sum(b - a for a, b in lease.unreported.remove(start, stop))
-        return self._finish(spans, lease)
+    # -- leases
 
-    def adopt(self, spans: Iterable[Span]) -> list[Span]:
-        """Note that somebody has searched `spans` under no lease of ours; returns what nobody had reported before."""
-        spans = list(spans)
-        size = sum(stop - start for start, stop in spans)
-        self.tested += size
-        fresh = self._finish(spans, None)
-        self.released += size - sum(stop - start for start, stop in fresh)
-        return fresh
+    def lease(self, worker: NodeId, count: int, now: int) -> Lease | None:
+        """Lease the lowest at most `count` unleased integers to `worker`; None if there are none.
+
+        Suspect integers come first, but to whoever has not failed on them, and no others with them.
+        """
+        for number, suspect in enumerate(self.suspects):
+            if worker not in suspect.workers:
+                span = suspect.spans.take_lowest(suspect.spans.measure)
+                assert span is not None, "what is empty is not suspect"
+                if not suspect.spans:
+                    del self.suspects[number]
+                return self._new(worker, span, now, said=suspect.workers)
+        span = self.unleased.take_lowest(count)
+        return None if span is None else self._new(worker, span, now)
+
+    def back_up(self, lease: Lease, worker: NodeId, now: int) -> Lease | None:
+        """Lease what remains of `lease`, if that is in one piece, to `worker` too: whoever is first is first."""
+        if len(lease.remaining) != 1 or lease.twin is not None or lease.recheck:
+            return None
+        (span,) = lease.remaining
+        backup = self._new(worker, span, now, said=lease.said)
+        backup.twin, lease.twin = lease.id, backup.id
+        self.released += backup.size
+        return backup
+
+    def recheck(self, worker: NodeId, span: Span, now: int) -> Lease:
+        """Lease integers that are done once more, to compare."""
+        lease = self._new(worker, span, now)
+        lease.recheck = True
+        self.released += lease.size
+        return lease
 
     def end(self, lease: Lease, silent: bool) -> int:
         """End a live lease: what remains of it goes back to the pool; returns how many integers that is.
@@ -95,37 +168,154 @@ class Ledger:
         self.past[lease.id] = lease
         if len(self.past) > LATE_LEASES_MAX:
             self.past.popitem(last=False)
-        returned = lease.remaining.measure
-        for start, stop in lease.remaining:
-            self.unleased.add(start, stop)
+        twin = self._part_twins(lease)
+        returned = 0
+        if twin is None and not lease.recheck:
+            returned = lease.remaining.measure
+            for start, stop in lease.remaining:
+                self._put_back(lease, start, stop)
         lease.remaining = IntervalSet()
         if silent:
             self.released += returned
         return returned
 
+    def give_back(self, lease: Lease, spans: Iterable[Span]) -> int:
+        """The worker of a live lease will not search these: to the pool with what remains of them; how many."""
+        if lease.id not in self.leases or lease.twin is not None or lease.recheck:
+            return 0
+        returned = 0
+        for start, stop in spans:
+            lease.unreported.remove(start, stop)
+            for low, high in lease.remaining.remove(start, stop):
+                self._put_back(lease, low, high)
+                returned += high - low
+        return returned
+
+    def suspect(self, lease: Lease) -> tuple[NodeId, ...]:
+        """The worker of a live lease has failed on what remains of it; returns who has by now."""
+        workers = (*lease.said, lease.worker)
+        remaining = IntervalSet(lease.remaining)
+        if lease.twin is None and not lease.recheck and remaining:
+            lease.remaining = IntervalSet()
+            self.suspects.append(Suspect(remaining, workers))
+            self.released += remaining.measure
+        self.end(lease, silent=False)
+        return workers
+
     def truncate(self, stop: int) -> list[Lease]:
         """Want nothing from `stop` on any more; returns the live leases that have nothing left to do."""
         top = max(self.wanted.stop, stop + 1)
-        for classes in (self.wanted, self.unleased, self.done):
+        words = (one.spans for leases in self.unverified.values() for one in leases.values())
+        suspects = (suspect.spans for suspect in self.suspects)
+        for classes in (self.wanted, self.unleased, self.done, *words, *suspects):
             classes.remove(stop, top)
+        self.suspects = [suspect for suspect in self.suspects if suspect.spans]
         idle = []
         for lease in list(self.leases.values()):
+            if lease.recheck:
+                continue
             lease.remaining.remove(stop, top)
             if not lease.remaining:
                 self.end(lease, silent=False)
                 idle.append(lease)
         return idle
 
+    # -- results
+
+    def report(self, lease: Lease, spans: Iterable[Span], hits: Sequence[int] = ()) -> News:
+        """Note that the worker of `lease` has searched `spans` of it and found `hits`."""
+        spans = list(spans)
+        for start, stop in spans:
+            self.tested += sum(b - a for a, b in lease.unreported.remove(start, stop))
+        if lease.recheck:
+            return News([], [], [], [])
+        fresh = self._finish(spans, lease)
+        found = IntervalSet(fresh)
+        mine = [n for n in hits if n in found]
+        if fresh:
+            leases = self.unverified.setdefault(lease.worker, OrderedDict())
+            one = leases.setdefault(lease.id, Unverified())
+            for start, stop in fresh:
+                one.spans.add(start, stop)
+            one.hits += mine
+            if len(leases) > UNVERIFIED_LEASES_MAX:
+                leases.popitem(last=False)
+        return News(fresh, fresh, mine, [])
+
+    def adopt(self, spans: Iterable[Span]) -> list[Span]:
+        """Note that somebody has searched `spans` under no lease of ours; returns what nobody had reported before."""
+        spans = list(spans)
+        size = sum(stop - start for start, stop in spans)
+        self.tested += size
+        fresh = self._finish(spans, None)
+        self.released += size - sum(stop - start for start, stop in fresh)
+        return fresh
+
+    def hits_of(self, lease: Lease) -> list[int]:
+        """What the worker of `lease` found there first."""
+        leases = self.unverified.get(lease.worker)
+        one = None if leases is None else leases.get(lease.id)
+        return [] if one is None else one.hits
+
+    def disbelieve(self, worker: NodeId) -> Unverified:
+        """What is done by the word of `worker` alone is to be done anew; returns what that is."""
+        lost = Unverified()
+        for one in self.unverified.pop(worker, OrderedDict()).values():
+            for start, stop in one.spans:
+                self.done.remove(start, stop)
+                self.unleased.add(start, stop)
+                lost.spans.add(start, stop)
+            lost.hits += one.hits
+        self.released += lost.spans.measure
+        return lost
+
     def check(self) -> None:
         """Assert the invariant of this module."""
         together, measure = IntervalSet(), 0
-        parts = [self.unleased, self.done, *(lease.remaining for lease in self.leases.values())]
-        for part in parts:
+        for part in self._classes():
             measure += part.measure
             for start, stop in part:
                 together.add(start, stop)
         assert together == self.wanted, "ledger does not cover the job"
         assert measure == self.wanted.measure, "ledger classes overlap"
+        word, measure = IntervalSet(), 0
+        for leases in self.unverified.values():
+            for one in leases.values():
+                measure += one.spans.measure
+                for start, stop in one.spans:
+                    word.add(start, stop)
+                    assert self.done.covers(start, stop), "something unverified is not done"
+        assert word.measure == measure, "something is the word of two workers"
+
+    # -- helpers
+
+    def _classes(self) -> list[IntervalSet]:
+        held = [
+            lease.remaining
+            for lease in self.leases.values()
+            if not lease.recheck and (lease.twin is None or lease.id < lease.twin)
+        ]
+        return [self.unleased, self.done, *held, *(suspect.spans for suspect in self.suspects)]
+
+    def _new(self, worker: NodeId, span: Span, now: int, said: tuple[NodeId, ...] = ()) -> Lease:
+        self._next_id += 1
+        lease = self.leases[LeaseId(self._next_id)] = Lease(LeaseId(self._next_id), worker, span, now)
+        lease.said = said
+        return lease
+
+    def _part_twins(self, lease: Lease) -> Lease | None:
+        """The live twin of a lease that ends, which is now alone."""
+        twin = None if lease.twin is None else self.leases.get(lease.twin)
+        lease.twin = None
+        if twin is not None:
+            twin.twin = None
+        return twin
+
+    def _put_back(self, lease: Lease, start: int, stop: int) -> None:
+        if lease.said:
+            self.suspects.append(Suspect(IntervalSet([(start, stop)]), lease.said))
+        else:
+            self.unleased.add(start, stop)
 
     def _finish(self, spans: list[Span], lease: Lease | None) -> list[Span]:
         fresh: list[Span] = []
@@ -139,11 +329,17 @@ class Ledger:
 
     def _no_longer_open(self, lease: Lease | None, start: int, stop: int) -> None:
         if lease is not None and sum(b - a for a, b in lease.remaining.remove(start, stop)) == stop - start:
+            if lease.twin is not None:
+                self.leases[lease.twin].remaining.remove(start, stop)
             return
-        self.unleased.remove(
-            start, stop
-        )  # a late report: the integers are back in the pool or leased to another
+        # a late report: the integers are back in the pool or leased to another
+        self.unleased.remove(start, stop)
+        for suspect in self.suspects:
+            suspect.spans.remove(start, stop)
+        self.suspects = [suspect for suspect in self.suspects if suspect.spans]
         for other in self.leases.values():
+            if other.recheck:
+                continue
             gone = other.remaining.remove(start, stop)
             if lease is None:
                 self.released += sum(b - a for a, b in gone)

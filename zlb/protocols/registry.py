@@ -233,6 +233,8 @@ class Registry:
             return denied(Denied.TOO_MANY_HITS)
         finished = IntervalSet((start, start + count) for start, count in entry.done)
         wanted = IntervalSet((start, start + count) for start, count in entry.spec.spans)
+        for start, count in checkpoint.undone:
+            finished.remove(start, start + count)
         for start, count in checkpoint.done:
             for low, high in wanted.overlap(start, start + count):
                 finished.add(low, high)

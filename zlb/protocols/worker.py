@@ -13,7 +13,7 @@ Reports and requests wait for the next tick, so that all that happened in one wa
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from zlb.core.config import WorkerConfig
 from zlb.core.effects import Effect
@@ -21,36 +21,37 @@ from zlb.core.events import Notice
 from zlb.core.ids import JobId, LeaseId, NodeId, RunId
 from zlb.core.limits import (
     ENDED_JOBS_MAX,
-    HITS_PER_REPORT_MAX,
     JOBS_PER_WORKER_MAX,
     LEASES_PER_MESSAGE_MAX,
     LOAD_NS_MAX,
     MS,
-    PIECES_UNREPORTED_MAX,
     REPORTS_UNACKED_MAX,
+    SAMPLES_PER_PART_MAX,
     SECOND,
-    TEXT_BYTES_MAX,
 )
 from zlb.core.load import Load
 from zlb.core.node import Core
 from zlb.core.timers import NEVER
-from zlb.core.work import Failed, Outcome, Search, Searched
-from zlb.protocols.holdings import HeldLease, Holding, M, Outstanding, Piece, Running, Share
-from zlb.protocols.sizing import SMOOTHING
+from zlb.core.work import Outcome
+from zlb.protocols.holdings import HeldLease, Holding, M, Outstanding
+from zlb.protocols.runs import Runs
 from zlb.wire.messages import (
     JobAdvert,
     JobClosed,
     TaskAck,
     TaskCancel,
+    TaskProof,
+    TaskProve,
     TaskReport,
     TaskRequest,
+    TaskShrink,
     TaskTransfer,
 )
 
 AHEAD_MAX = 64
 """Leases held ahead of a slot, however short: a request for more would name too many."""
-MEASURED_NS_MIN = MS // 4
-"""A shorter run says more about the clock than about the rate."""
+SAMPLES_MAX = SAMPLES_PER_PART_MAX // 2
+"""Samples that may be expected of one pattern of a lease: so many still fit a report if chance has it."""
 
 
 class Worker(Core):
@@ -63,13 +64,10 @@ class Worker(Core):
         super().__init__()
         self.me, self.incarnation, self.config = me, incarnation, config
         self.rates: dict[str, float] = {}
-        self.tested = 0
         self.ready = True
         """Whether to ask for leases; what adverts say is remembered all the same."""
-        self._run_ids = run_ids
         self._jobs: dict[JobId, Holding] = {}
-        self._queue: list[tuple[Holding, HeldLease]] = []
-        self._running: dict[RunId, Running] = {}
+        self._runs = Runs(config, run_ids, self.rates)
         self._ended: OrderedDict[tuple[NodeId, JobId], None] = OrderedDict()
         self._sequence = 0
         """Of requests and reports alike; never starts anew in this incarnation, even for a job taken up again."""
@@ -83,6 +81,11 @@ class Worker(Core):
     # -- what others see
 
     @property
+    def tested(self) -> int:
+        """Integers searched by this process."""
+        return self._runs.tested
+
+    @property
     def jobs(self) -> list[JobId]:
         """Jobs held, in the order they came."""
         return list(self._jobs)
@@ -91,13 +94,13 @@ class Worker(Core):
     def drained(self) -> bool:
         """Nothing runs, and everything reported is acknowledged."""
         busy = any(job.leases or job.unacknowledged or job.orphans for job in self._jobs.values())
-        return not self._running and not busy
+        return not self._runs.running and not busy
 
     def load(self) -> Load:
         """Time left for what is held, at the measured rates."""
         rate = max(self.rates.values(), default=0.0)
-        left = sum(job.left / (self.rates.get(job.kernel) or rate or 1.0) for job in self._jobs.values())
-        left += sum((run.stop - run.start) / (rate or 1.0) for run in self._running.values())
+        left = sum(job.left / (self._rate(job) or rate or 1.0) for job in self._jobs.values())
+        left += sum((run.stop - run.start) / (rate or 1.0) for run in self._runs.running.values())
         left_ns = min(int(left * SECOND / self.config.slots), LOAD_NS_MAX)
         return Load(left_ns, rate, self._held(), self.config.slots)
 
@@ -170,16 +173,27 @@ class Worker(Core):
         job.spec = message.spec or job.spec
         if job.spec is None:  # cannot be: we said that we do not know it; ask once more
             return self._flush()
+        if job.request.wait_ns == self.config.retry_ns_min:
+            job.note_rtt(now - job.request.sent_at)
         job.request = None
         job.unleased = bool(message.leases)
         for lease in job.take(message.leases):
-            self._queue.append((job, lease))
+            if lease.samples_expected > SAMPLES_MAX:
+                lease.todo.clear()
+                lease.error = "more samples are asked for than a report holds"
+                self._report_by(now, job)
+            else:
+                self._runs.queue.append((job, lease))
         if message.leases:
             self._look_ahead(job, message.leases[-1].count)
             if job.report_at == NEVER:
                 job.report_at = job.beat_at = now + self.config.report_ns
-        if self._stopping or self.resting:
-            self._give_back(now)
+        limit_ns = self.config.rtt_ns_max
+        if limit_ns is not None and not job.far and job.rtt_ns > limit_ns:
+            job.far = True
+            self._emit(Notice(f"{src} answers in {job.rtt_ns // MS} ms: not worked for"))
+        if self._stopping or self.resting or job.far:
+            self._give_back(now, [job] if job.far else self._jobs.values())
         self._start_runs()
         if self._room_is_worth_asking():
             self._ask_at = now
@@ -191,6 +205,29 @@ class Worker(Core):
         if job is not None:
             self._acknowledged(now, job, message.sequence, message.kept)
             self._start_runs()
+        return self._flush()
+
+    def on_task_shrink(self, now: int, src: NodeId, message: TaskShrink) -> list[Effect]:
+        """Others are idle: give back what is not begun of a lease from there on, and say so at once."""
+        job = self._job_of(now, src, message.job)
+        lease = None if job is None else job.leases.get(LeaseId(message.lease))
+        if job is not None and lease is not None:
+            lease.shrink(message.stop)
+            if not lease.todo:
+                self._runs.unqueue(lease)
+            job.beat_at = now  # an answer is due though it be that there is nothing
+            self._report_by(now, job)
+        return self._flush()
+
+    def on_task_prove(self, now: int, src: NodeId, message: TaskProve) -> list[Effect]:
+        """Open one block of what we committed to."""
+        job = self._job_of(now, src, message.job)
+        if job is not None:
+            proof = job.commitments.get(LeaseId(message.lease))
+            shown: tuple[tuple[int, ...], tuple[bytes, ...]] = (), ()
+            if proof is not None and message.block < proof.blocks:
+                shown = proof.block(message.block), proof.path(message.block)
+            self._send(src, TaskProof(job.job, message.lease, message.block, *shown))
         return self._flush()
 
     def on_task_cancel(self, now: int, src: NodeId, message: TaskCancel) -> list[Effect]:
@@ -237,24 +274,15 @@ class Worker(Core):
 
     def on_done(self, now: int, run_id: RunId, outcome: Outcome) -> list[Effect]:
         """A run has come back: note what it found, start the next, report soon if there is news."""
-        run = self._running.pop(run_id)
+        run = self._runs.on_done(run_id, outcome)
         job = run.holding
-        for share in run.shares:
-            share.lease.running -= 1
-        match outcome:
-            case Searched(stopped_at, _, busy_ns):
-                self.tested += stopped_at - run.start
-                self._measure(job.kernel, stopped_at - run.start, busy_ns)
-                self._searched(run, outcome)
-            case Failed(detail):
-                self._failed(run, detail)
         self._start_runs()
         leases = [share.lease for share in run.shares if job.leases.get(share.lease.id) is share.lease]
         if any(share.lease.orphaned for share in run.shares) and job.orphans:
             self._report_by(now, job)
         hit = any(lease.pieces and lease.pieces[-1].hits for lease in leases)
         if hit or any(lease.finished for lease in leases):
-            urgent = hit or not self._queue or any(lease.error for lease in leases)
+            urgent = hit or not self._runs.queue or any(lease.error for lease in leases)
             self._report_by(now if urgent else now + self.config.batch_ns, job)
             if self._room_is_worth_asking():
                 self._ask_at = now
@@ -268,14 +296,15 @@ class Worker(Core):
     def on_rest(self, now: int) -> list[Effect]:
         """Until `on_resume`: stop what runs, give back what is left, ask for nothing."""
         self.resting = True
-        for run_id in self._running:
-            self._stop(run_id)
-        self._give_back(now)
+        self._runs.halt()
+        self._out += self._runs.flush()
+        self._give_back(now, self._jobs.values())
         return self._flush()
 
     def on_resume(self, now: int) -> list[Effect]:
         """The machine may be used again."""
-        self.resting, self._ask_at = False, now
+        self.resting = self._runs.halted = self._stopping
+        self._ask_at = now
         return self._flush()
 
     # -- helpers
@@ -323,7 +352,7 @@ class Worker(Core):
         open_jobs = [
             job
             for job in self._jobs.values()
-            if job.unleased and job.request is None and not job.silent and not job.orphans
+            if job.unleased and job.request is None and not (job.silent or job.orphans or job.far)
         ]
         first = max((job.priority for job in open_jobs), default=0)
         open_jobs = [job for job in open_jobs if job.priority == first]
@@ -334,23 +363,27 @@ class Worker(Core):
                 return
             room -= want
             self._sequence += 1
-            rate, knows = self.rates.get(job.kernel, 0.0), job.spec is not None
-            about = self._sequence, want, rate, knows, job.epoch
+            rate, knows = self._rate(job), job.spec is not None
+            about = self._sequence, want, rate, knows, job.epoch, self.config.slots, job.rtt_ns
             request = TaskRequest(job.job, self.incarnation, *about)
             job.request = self._send_until_answered(now, job, request)
 
+    def _rate(self, job: Holding) -> float:
+        """Integers a second and slot; 0 if nothing is known."""
+        return job.rate or self.rates.get(job.kernel, 0.0)
+
     def _send_until_answered(self, now: int, job: Holding, message: M) -> Outstanding[M]:
         self._send(job.coordinator, message)
-        return Outstanding(message, now + self.config.retry_ns_min, self.config.retry_ns_min)
+        return Outstanding(message, now, now + self.config.retry_ns_min, self.config.retry_ns_min)
 
     def _look_ahead(self, job: Holding, count: int) -> None:
         """Prefetch one lease per slot, or as many as last `ahead_ns` now that they hold `count` integers."""
-        lasts_ns = count * SECOND / (self.rates.get(job.kernel) or 1.0)
+        lasts_ns = count * SECOND / (self._rate(job) or 1.0)
         self._ahead = max(1, min(AHEAD_MAX, int(self.config.ahead_ns / max(lasts_ns, 1.0))))
 
     def _room_is_worth_asking(self) -> bool:
         """Long leases are asked for one by one, short ones when half of those held ahead are gone."""
-        return self._ahead == 1 or 2 * len(self._queue) <= self._ahead * self.config.slots
+        return self._ahead == 1 or 2 * len(self._runs.queue) <= self._ahead * self.config.slots
 
     def _report_by(self, at: int, job: Holding) -> None:
         if job.unacknowledged < REPORTS_UNACKED_MAX:
@@ -378,99 +411,16 @@ class Worker(Core):
         self._start_runs()
 
     def _start_runs(self) -> None:
-        """Keep one run per slot going and one waiting, from at most one lease per slot, oldest first."""
-        while len(self._running) < 2 * self.config.slots and self._queue and not self._stopping:
-            front = [
-                (job, lease)
-                for job, lease in self._queue[: self.config.slots]
-                if job.unreported < PIECES_UNREPORTED_MAX
-            ]
-            if not front:
-                return
-            job, lease = min(front, key=lambda pair: pair[1].running)
-            spec = job.spec
-            assert spec is not None, "leases come with a spec"
-            rate = self.rates.get(spec.kernel, 0.0)
-            shares = [self._take(job, lease, int(rate * self.config.slice_ns / SECOND))]
-            self._take_neighbours(job, shares, int(rate * self.config.run_ns / SECOND))
-            hits_max = spec.hits_max - lease.hits if spec.hits_max else HITS_PER_REPORT_MAX
-            run_id = RunId(next(self._run_ids))
-            self._running[run_id] = run = Running(job, tuple(shares))
-            self._run(run_id, Search(spec.kernel, spec.params, run.start, run.stop, max(hits_max, 1)))
+        self._runs.start()
+        self._out += self._runs.flush()
 
-    def _take(self, job: Holding, lease: HeldLease, count: int) -> Share:
-        """The next at most `count` integers of a queued lease, all of them if the rate is unknown (0)."""
-        span = lease.todo.take_lowest(count or lease.todo.measure)
-        assert span is not None, "a queued lease has something to do"
-        if not lease.todo:
-            self._queue.remove((job, lease))
-        lease.running += 1
-        return Share(lease, *span)
-
-    def _take_neighbours(self, job: Holding, shares: list[Share], count: int) -> None:
-        """Let short leases that follow each other share a run of about `count` integers: each run costs 0.3 ms."""
-        count -= shares[0].stop - shares[0].start
-        for other, lease in list(self._queue):
-            size = lease.todo.measure
-            fresh = size == lease.span[1] - lease.span[0]
-            follows = other is job and fresh and lease.span[0] == shares[-1].stop
-            if count < size or not follows or lease.alone or shares[0].lease.alone:
-                return
-            count -= size
-            shares.append(self._take(job, lease, size))
-
-    def _searched(self, run: Running, outcome: Searched) -> None:
-        """Give each lease its share of what a run has searched, and what it has not back to be started again."""
-        job, hits = run.holding, outcome.hits
-        tested = max(outcome.stopped_at - run.start, 1)
-        for lease, start, stop in run.shares:
-            done_to = min(max(outcome.stopped_at, start), stop)
-            mine = tuple(hit for hit in hits if start <= hit.n < done_to) if hits else ()
-            if lease.orphaned and start < done_to:
-                job.orphan([(start, done_to)], mine)
-            if job.leases.get(lease.id) is not lease:
-                continue
-            if start < done_to:
-                job.add_piece(
-                    lease, Piece(start, done_to, mine, outcome.busy_ns * (done_to - start) // tested)
-                )
-            if job.spec is not None and job.spec.hits_max and lease.hits >= job.spec.hits_max:
-                self._unqueue(lease)  # enough: the rest of the lease goes back to the pool
-                lease.todo.clear()
-            elif done_to < stop and not (self._stopping or self.resting or lease.error):
-                self._put_back(job, lease, done_to, stop)
-
-    def _failed(self, run: Running, detail: str) -> None:
-        """Fail the lease; if several shared the run, find out which by running each alone."""
-        job = run.holding
-        for lease, start, stop in run.shares:
-            if job.leases.get(lease.id) is not lease:
-                continue
-            if len(run.shares) > 1 and not self._stopping:
-                lease.alone = True
-                self._put_back(job, lease, start, stop)
-                continue
-            lease.error = detail[:TEXT_BYTES_MAX] or "failed"
-            self._unqueue(lease)
-            lease.todo.clear()
-            self._emit(Notice(f"job {job.job}: {detail}"))
-
-    def _put_back(self, job: Holding, lease: HeldLease, start: int, stop: int) -> None:
-        if not lease.todo:
-            self._queue.insert(0, (job, lease))
-        lease.todo.add(start, stop)
-
-    def _measure(self, kernel: str, count: int, busy_ns: int) -> None:
-        if busy_ns >= MEASURED_NS_MIN and count:
-            rate, known = count * SECOND / busy_ns, self.rates.get(kernel)
-            self.rates[kernel] = rate if known is None else (1 - SMOOTHING) * known + SMOOTHING * rate
-
-    def _give_back(self, now: int) -> None:
-        for job in self._jobs.values():
+    def _give_back(self, now: int, jobs: Iterable[Holding]) -> None:
+        """What has not been begun of these jobs is for others."""
+        for job in jobs:
             for lease in job.leases.values():
                 lease.todo.clear()
+                self._runs.unqueue(lease)
             self._report_by(now, job)
-        self._queue.clear()
 
     def _orphan(self, job: Holding, why: str) -> None:
         """The coordinator is gone: so is the job, unless a tracker will name another; then go on with what we hold."""
@@ -482,7 +432,7 @@ class Worker(Core):
     def _hand_over(self, now: int, job: Holding, coordinator: NodeId, epoch: int) -> None:
         """Another coordinator: what runs ends by itself, what is not started is for it to lease."""
         for lease in job.leases.values():
-            self._unqueue(lease)
+            self._runs.unqueue(lease)
         job.hand_over(coordinator, epoch)
         job.report_at = (
             now if job.orphans else NEVER
@@ -497,13 +447,6 @@ class Worker(Core):
             self._emit(Notice(f"job {job.job} dropped: {why}"))
 
     def _abandon(self, job: Holding, lease: HeldLease) -> None:
-        """Stop the runs of a lease; they still come back, and are ignored."""
-        self._unqueue(lease)
-        lease.todo.clear()
         job.unreported -= len(lease.pieces)
-        for run_id, run in self._running.items():
-            if any(share.lease is lease for share in run.shares):
-                self._stop(run_id)
-
-    def _unqueue(self, lease: HeldLease) -> None:
-        self._queue = [pair for pair in self._queue if pair[1] is not lease]
+        self._runs.abandon(lease)
+        self._out += self._runs.flush()

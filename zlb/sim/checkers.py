@@ -5,7 +5,7 @@ from __future__ import annotations
 from zlb.core.events import Event, HitFound, JobEnded
 from zlb.core.ids import JobId, NodeId
 from zlb.core.work import Job, StopRule
-from zlb.sim.cpu import Truth, digest
+from zlb.sim.truth import Truth, digest
 
 
 class JobChecker:

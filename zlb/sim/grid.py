@@ -14,11 +14,12 @@ from zlb.core.ids import Endpoint, JobId, NodeId, Span
 from zlb.core.limits import MS, SECOND
 from zlb.core.node import Node
 from zlb.core.timers import NEVER
-from zlb.core.work import Job, Oracle, Rate, Record, StopRule
+from zlb.core.work import Job, Rate, Record, StopRule
 from zlb.nodes.peer import Peer
 from zlb.nodes.submitter import Submitter
 from zlb.sim.checkers import Checkers, JobChecker
-from zlb.sim.cpu import Cpu, Truth
+from zlb.sim.cpu import Cpu
+from zlb.sim.truth import Truth
 from zlb.sim.weather import Weather, draw, stream
 from zlb.sim.world import World
 
@@ -138,9 +139,7 @@ class _Grid:
         config = SubmitterConfig(coordinator=coordinator, connect_ns=NEVER)
 
         def boot(incarnation: int, disk: list[Record], dice: random.Random) -> Node:
-            submitter = Submitter(
-                name, incarnation, "", self.endpoints, job, Oracle(truth.check), config, dice
-            )
+            submitter = Submitter(name, incarnation, "", self.endpoints, job, truth.oracle, config, dice)
             return self._tampered(submitter)
 
         machine = self.world.add(name, boot, lambda: Cpu(0, 1.0, {}), crashes=False, returns=False)

@@ -11,7 +11,7 @@ from zlb.core.work import Oracle, StopRule
 from zlb.protocols.commands import Command, Prioritise, Status, Steer, Submit
 from zlb.protocols.intervals import IntervalSet
 from zlb.protocols.registry import JobEntry
-from zlb.sim.cpu import Truth, digest
+from zlb.sim.truth import Truth, digest
 
 UNCHECKABLE = b"?"
 """Parameters that begin like this are of a kernel that no peer has."""
@@ -50,7 +50,7 @@ class DrawnJob:
         """How peers check its hits."""
         if self.spec.params.startswith(UNCHECKABLE):
             return "no such kernel here"
-        return Oracle(self.truth.check)
+        return self.truth.oracle
 
     def hits(self) -> list[int]:
         """All there are, ascending."""
@@ -126,7 +126,7 @@ def draw_job(job: JobId, rng: random.Random, chaos_ns: int) -> DrawnJob:
         hits_wanted=wanted,
         priority=rng.randrange(10),
         within_ns=rng.choice([SECOND, 5 * SECOND]) if rng.random() < 0.05 else 0,
-        **rng.choice(CHUNKS),
+        **rng.choice(CHUNKS),  # type: ignore[arg-type]
     )
     submit_at = rng.randint(0, chaos_ns // 2)
     return DrawnJob(spec, Truth(hits), submit_at, _draw_script(job, rng, submit_at))

@@ -14,6 +14,7 @@ from zlb.core.events import Event, NeighbourLost, Stopped
 from zlb.core.ids import Endpoint, NodeId
 from zlb.core.message import Message
 from zlb.core.node import Node
+from zlb.core.timers import NEVER
 from zlb.core.work import Record
 from zlb.sim.cpu import Cpu
 from zlb.sim.disk import Disk
@@ -25,7 +26,11 @@ Boot = Callable[[int, list[Record], random.Random], Node]
 """Makes a node from its incarnation, what it has persisted, and its dice."""
 Watch = Callable[[NodeId, Event], None]
 
+Due = tuple[int, int, int]
+"""When, the machine's number, and what it then does: a run that ends goes before a tick."""
+
 TRANSCRIPT_KEPT = 200
+RUN, TICK = 0, 1
 
 
 class Onlooker:
@@ -64,23 +69,35 @@ class Machine:
     boots: int = 0
     paused_until: int = 0
     stopped: bool = False
+    number: int = 0
+    """Of all machines, in the order they came: the lowest goes first where times are equal."""
+    due: Due | None = None
+    """What it does next by itself, were nothing to come in between."""
+    queued: Due | None = None
+    """Its earliest entry in the world's heap, never later than `due`."""
 
 
 class World:
     """Machines, their network, and what happens to them."""
 
-    def __init__(self, seed: int, weather: Weather | None, watch: Watch) -> None:
+    def __init__(self, seed: int, weather: Weather | None, watch: Watch, coded_every: int = 1) -> None:
         self.seed, self.weather, self.watch = seed, weather, watch
         self.onlooker = Onlooker()
         self.counts: Counter[str] = Counter()
         """Faults that occurred, by name."""
         self.now = 0
         self.machines: dict[NodeId, Machine] = {}
+        self.steps = 0
+        """Events that nodes were given."""
         self.transcript = Transcript(TRANSCRIPT_KEPT)
-        self.network = Network(weather, stream(seed, "network"), self._deliver)
+        self.network = Network(weather, stream(seed, "network"), self._deliver, coded_every)
         self._faults = stream(seed, "faults")
         self._heap: list[tuple[int, int, NodeId, Callable[[Machine], None]]] = []
         self._count = 0
+        self._numbered: list[Machine] = []
+        self._due: list[Due] = []
+        """A heap of what machines do by themselves. One entry a machine counts, `Machine.queued`: steps move deadlines
+        both ways all the time, so an entry is found to be outdated only when its time has come."""
 
     def add(
         self,
@@ -91,14 +108,26 @@ class World:
         crashes: bool = True,
         returns: bool = True,
         syncs: bool = False,
+        starts: bool = True,
     ) -> Machine:
-        """Put a machine into the world; it starts at once. Without `syncs`, what it persists is durable at once."""
+        """Put a machine into the world; it starts at once, unless `starts` is false.
+
+        Without `syncs`, what it persists is durable at once.
+        """
+        assert name not in self.machines, f"two machines called {name}"
         disk = Disk(stream(self.seed, f"disk/{name}")) if syncs else Disk()
-        machine = self.machines[name] = Machine(name, boot, make_cpu, crashes, returns, disk)
+        machine = Machine(name, boot, make_cpu, crashes, returns, disk, number=len(self._numbered))
+        self.machines[name] = machine
+        self._numbered.append(machine)
         if listen is not None:
             self.network.listeners[listen] = name
-        self._at(self.now, name, self._start)
+        if starts:
+            self.start(self.now, name)
         return machine
+
+    def start(self, at: int, name: NodeId) -> None:
+        """At `at`, let a machine that is down start."""
+        self._at(at, name, self._start)
 
     def call(self, at: int, name: NodeId, step: Callable[[Any, int], list[Effect]]) -> None:
         """At `at`, let the node of `name` take a step: `step(node, now)`; nothing if it is down then."""
@@ -116,6 +145,7 @@ class World:
             machine.paused_until = 0
             if machine.node is None and machine.returns and not machine.stopped:
                 self._at(self.now, machine.name, self._start)
+            self._look(machine)
 
     def crash(self, machine: Machine) -> None:
         """The process is gone; its disk stays, its sockets don't."""
@@ -124,44 +154,82 @@ class World:
         machine.node = machine.cpu = None
         machine.disk.crash(sum(isinstance(effect, Persist) for effect in machine.held))
         machine.held = []
+        machine.due = None
         self.network.crashed(machine.name)
         if machine.returns and self.weather is not None:
             delay = self._faults.randint(1_000_000, self.weather.restart_ns_max)
             self._at(self.now + delay, machine.name, self._start)
 
     def run(self, until: int) -> None:
-        """Let everything happen that happens up to and including `until`."""
+        """Let everything happen that happens up to and including `until`; between calls anything may be changed."""
+        for machine in self._numbered:
+            self._look(machine)
         while True:
-            at, act = self._next()
-            if at > until:
+            due = self._first_due()
+            at = self._heap[0][0] if self._heap else NEVER
+            if due is not None and due[0] < at:  # ties go to messages, then to the machine that came first
+                at = due[0]
+            else:
+                due = None
+            if at > until or at >= NEVER:
                 self.now = until
                 return
             self.now = max(self.now, at)
-            act()
+            self._look(self._pop() if due is None else self._act_by_itself(due))
 
     # -- what happens next
 
-    def _next(self) -> tuple[int, Callable[[], None]]:
-        """The earliest of all messages, ended runs and deadlines; ties go to messages, then by name."""
-        best_at = self._heap[0][0] if self._heap else 1 << 62
-        best: Callable[[], None] = self._pop
-        for machine in self.machines.values():
-            if machine.node is None or machine.cpu is None:
-                continue
-            ended_at = machine.cpu.next_at()
-            if ended_at is not None and (at := max(ended_at, machine.paused_until, self.now)) < best_at:
-                best_at, best = at, lambda machine=machine: self._finish(machine)  # type: ignore[misc]
-            if (at := max(machine.node.deadline(), machine.paused_until)) < best_at:
-                best_at, best = at, lambda machine=machine: self._tick(machine)  # type: ignore[misc]
-        return best_at, best
+    def _look(self, machine: Machine) -> None:
+        """See what `machine` does next by itself: to be called whenever it may have changed."""
+        node, cpu = machine.node, machine.cpu
+        if node is None or cpu is None:
+            machine.due = None
+            return
+        paused_until, number = machine.paused_until, machine.number
+        due = (max(node.deadline(), paused_until), number, TICK)
+        ended_at = cpu.next_at()
+        if ended_at is not None:
+            due = min(due, (max(ended_at, paused_until, self.now), number, RUN))
+        machine.due = due
+        if machine.queued is None or due < machine.queued:
+            machine.queued = due
+            heapq.heappush(self._due, due)
 
-    def _pop(self) -> None:
+    def _first_due(self) -> Due | None:
+        """The earliest of what machines do by themselves; entries that are outdated are put right, or dropped."""
+        heap = self._due
+        while heap:
+            first = heap[0]
+            machine = self._numbered[first[1]]
+            if first == machine.queued:
+                if first == machine.due:
+                    return first
+                machine.queued = machine.due
+                if machine.due is not None:
+                    heapq.heapreplace(heap, machine.due)
+                    continue
+            heapq.heappop(heap)
+        return None
+
+    def _pop(self) -> Machine:
         at, _, name, act = heapq.heappop(self._heap)
         machine = self.machines[name]
         if machine.paused_until > at:
             self._at(machine.paused_until, name, act)
         else:
             act(machine)
+        return machine
+
+    def _act_by_itself(self, due: Due) -> Machine:
+        _, number, what = due
+        machine = self._numbered[number]
+        heapq.heappop(self._due)
+        machine.queued = None
+        if what == RUN:
+            self._finish(machine)
+        else:
+            self._tick(machine)
+        return machine
 
     def _finish(self, machine: Machine) -> None:
         assert machine.cpu is not None and machine.node is not None
@@ -198,6 +266,7 @@ class World:
 
     def _perform(self, machine: Machine, effects: list[Effect]) -> None:
         """The node has taken a step: perform what it came to, or let it wait behind what waits already."""
+        self.steps += 1
         self.onlooker.returned(machine, effects)
         if not (self._wait(machine, effects) if machine.held else self._go_on(machine, effects, 0)):
             return

@@ -1,0 +1,63 @@
+"""Who searched what, and the shares that show it: the rows of a certificate. Memory grows with the job's subjobs."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+
+from zlb.core.ids import NodeId, Span
+from zlb.core.work import Pattern, Row
+from zlb.protocols.intervals import IntervalSet
+
+
+class Evidence:
+    """Rows that do not overlap, in ascending order; neighbours that differ in nothing else become one."""
+
+    def __init__(self) -> None:
+        self._rows: list[Row] = []
+
+    def add(
+        self,
+        worker: NodeId,
+        pattern: Pattern | None,
+        spans: Iterable[Span],
+        shares: Sequence[int],
+        at_ns: int,
+    ) -> None:
+        """`worker` has searched `spans`, which nobody had, and found these shares there, ascending."""
+        for start, stop in spans:
+            mine = tuple(shares[bisect_left(shares, start) : bisect_left(shares, stop)]) if pattern else ()
+            row = Row(start, stop, worker, pattern, mine, at_ns)
+            at = bisect_right(self._rows, start, key=lambda other: other.start)
+            if at and _continues(self._rows[at - 1], row):
+                before = self._rows[at - 1]
+                row = row._replace(start=before.start, shares=before.shares + row.shares)
+                self._rows[at - 1] = row
+            else:
+                self._rows.insert(at, row)
+
+    def remove(self, spans: Iterable[Span]) -> None:
+        """These integers are to be searched anew."""
+        gone = IntervalSet(spans)
+        kept = []
+        for row in self._rows:
+            rest = IntervalSet([(row.start, row.stop)])
+            for start, stop in gone.overlap(row.start, row.stop):
+                rest.remove(start, stop)
+            for start, stop in rest:
+                shares = tuple(n for n in row.shares if start <= n < stop)
+                kept.append(row._replace(start=start, stop=stop, shares=shares))
+        self._rows = kept
+
+    def rows(self, wanted: IntervalSet) -> tuple[Row, ...]:
+        """All rows, as far as their integers are wanted."""
+        rows = []
+        for row in self._rows:
+            for start, stop in wanted.overlap(row.start, row.stop):
+                shares = tuple(n for n in row.shares if start <= n < stop)
+                rows.append(row._replace(start=start, stop=stop, shares=shares))
+        return tuple(rows)
+
+
+def _continues(before: Row, row: Row) -> bool:
+    return (before.stop, before.worker, before.pattern) == (row.start, row.worker, row.pattern)

@@ -1,0 +1,328 @@
+"""The workers of a job: who they are, which leases they hold, whether what they report can be true, and what is done
+about those who fail, fall silent or cheat.
+
+A lease that its worker fails on is given to others, alone: if they fail too, it is the integers, else it is the worker.
+Whoever is found to have told what cannot be true gets nothing more of the job, and what was done by its word alone is
+searched again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from zlb.core.config import CoordinatorConfig
+from zlb.core.effects import Effect
+from zlb.core.errors import ErrorCode
+from zlb.core.events import Notice, WorkerAccused
+from zlb.core.ids import NodeId, Span
+from zlb.core.limits import TEXT_BYTES_MAX, WORKERS_PER_JOB_MAX
+from zlb.core.node import Core
+from zlb.core.work import Hit, Job, Oracle
+from zlb.protocols.checkpoints import Checkpoints
+from zlb.protocols.crew import Crew, Hand
+from zlb.protocols.evidence import Evidence
+from zlb.protocols.examiner import Examiner
+from zlb.protocols.intervals import IntervalSet
+from zlb.protocols.leasing import Lessor
+from zlb.protocols.ledger import Lease, Ledger, News
+from zlb.protocols.sizing import Sizer
+from zlb.protocols.spots import Spots, Verdict
+from zlb.protocols.trust import STRANGER, Trust
+from zlb.wire.messages import JobClosed, Part, Refused, TaskCancel, TaskProof
+
+
+class Entered(NamedTuple):
+    """What a part of a report has changed, and the hits it tells of."""
+
+    news: News
+    found: list[Hit]
+
+
+class Foreman(Core):
+    """Looks after the workers of `job`. What is drawn from `rng` must not be guessed by them; `trust` is what earlier
+    jobs have told of them. `hopeless` says why the job cannot be done, once it cannot.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        oracle: Oracle,
+        config: CoordinatorConfig,
+        rng: random.Random,
+        ledger: Ledger,
+        checkpoints: Checkpoints | None,
+        trust: Mapping[NodeId, Trust],
+    ) -> None:
+        super().__init__()
+        self.job, self.config, self.ledger, self.checkpoints = job, config, ledger, checkpoints
+        self.crew = Crew()
+        self.examiner = Examiner(oracle.word, config.verify, rng)
+        self.spots = Spots(job.id, config, self.examiner, rng)
+        self.lessor = Lessor(job.id, config, ledger, self.crew, self.examiner, self.spots)
+        self.evidence = Evidence() if config.rows else None
+        self.neighbours: dict[NodeId, None] = {}
+        """Who may work for the job."""
+        self.hopeless = ""
+        self.returned = False
+        """Whether something has come back to the pool since that was asked last."""
+        self.bad_hits = 0
+        self.retold: set[int] = set()
+        """Hits already told of, in integers that are searched again."""
+        self._oracle, self._rng, self._trust = oracle, rng, trust
+
+    def deadline(self) -> int:
+        """ns; the next look at stragglers and spot checks."""
+        return min(self.lessor.deadline(), self.spots.deadline())
+
+    def on_tick(self, now: int, leases: bool) -> None:
+        """Look after spot checks, and, if any `leases` are given now, after stragglers."""
+        if now >= self.spots.deadline():
+            self._judge(self.spots.on_tick(now))
+        if leases and now >= self.lessor.deadline():
+            self.lessor.on_tick(now)
+
+    def flush(self) -> list[Effect]:
+        """What has come together since it was asked last."""
+        return self._flush() + self.spots.flush() + self.lessor.flush()
+
+    # -- who they are
+
+    def hand(self, now: int, src: NodeId, incarnation: int) -> Hand | None:
+        """The worker `src`; None for a message of a former incarnation, or if it gets nothing more of this job.
+
+        A new incarnation ends the leases of the old one.
+        """
+        hand = self.crew.get(src)
+        if hand is None and len(self.crew) >= WORKERS_PER_JOB_MAX:
+            self._forget_one_that_left()
+        if hand is None and len(self.crew) >= WORKERS_PER_JOB_MAX:
+            self._send(src, Refused(ErrorCode.FULL, f"job {self.job.id} has {WORKERS_PER_JOB_MAX} workers"))
+            return None
+        if hand is None:
+            trust = self._trust.get(src, STRANGER)
+            hand = self.crew.add(Hand(src, incarnation, Sizer(self.config), trust))
+            hand.accused = not trust.accepted
+            hand.benched = "were found out before" if hand.accused else ""
+        elif incarnation > hand.incarnation:
+            self.gone(now, src)
+            hand.restarted(incarnation)
+        if hand.benched:
+            self._dismiss(hand)
+            return None
+        if hand.incarnation != incarnation:
+            return None
+        hand.heard_at = now
+        return hand
+
+    def gone(self, now: int, node: NodeId) -> None:
+        """A worker left or fell silent: its leases are over."""
+        if node in self.crew:
+            self.lessor.on_lost(node)
+            self.spots.on_lost(node)
+            self._expire(self._leases_of(self.crew[node]))
+
+    def fit(self) -> list[NodeId]:
+        """Those there are who may work for the job."""
+        return [node for node in self.neighbours if not self.is_benched(node)]
+
+    def learned(self) -> list[tuple[NodeId, Trust]]:
+        """Those of whom more is known than before this job."""
+        return [
+            (hand.node, hand.trust)
+            for hand in self.crew
+            if hand.trust != self._trust.get(hand.node, STRANGER)
+        ]
+
+    def _forget_one_that_left(self) -> None:
+        for hand in self.crew:
+            if hand.node not in self.neighbours and not (hand.leases or hand.benched):
+                self.crew.remove(hand.node)
+                return
+
+    # -- their leases
+
+    def expire(self, now: int) -> None:
+        """Leases that were not mentioned for too long are over."""
+        leases = self.ledger.leases.values()
+        self._expire([lease for lease in leases if now - lease.heard_at >= self.config.silence_ns])
+
+    def end_lease(self, lease: Lease, silent: bool) -> int:
+        """End a live lease; returns how many integers go back to the pool."""
+        self.crew[lease.worker].leases.discard(lease.id)
+        if lease.recheck:
+            self.spots.on_expired(lease)
+        returned = self.ledger.end(lease, silent)
+        self.returned |= returned > 0
+        return returned
+
+    def _leases_of(self, hand: Hand) -> list[Lease]:
+        return [self.ledger.leases[lease_id] for lease_id in sorted(hand.leases)]
+
+    def _expire(self, leases: list[Lease]) -> None:
+        """The workers of these leases are silent: what they did not report is leased again."""
+        returned: dict[NodeId, int] = {}
+        for lease in leases:
+            hand = self.crew[lease.worker]
+            hand.trust = hand.trust.late()
+            returned[lease.worker] = returned.get(lease.worker, 0) + self.end_lease(lease, silent=True)
+        for worker, count in returned.items():
+            self.lessor.on_lost(worker)
+            self._emit(Notice(f"{worker} is silent: {count} integers are leased again"))
+            self.returned = True
+
+    # -- what they report
+
+    def enter(self, hand: Hand, lease: Lease, part: Part, elapsed_ns: int) -> Entered | None:
+        """Take in what a part says was done under a lease; None if that cannot be true, and its worker is accused."""
+        spans = [done.span for done in part.done]
+        new = [
+            piece for span in spans for piece in lease.unreported.overlap(*span)
+        ]  # else it is a repeated report
+        found = self._checked(hand, part) if new else []
+        if found is None:
+            return None
+        if why := self.examiner.wrong(lease.terms, hand.count_test, new, part.samples):
+            self._accuse(hand, why)
+            return None
+        news = self.ledger.report(lease, spans, [hit.n for hit in found])
+        count = sum(stop - start for start, stop in new)
+        hand.tested += count
+        hand.sizer.measured(count, part.busy_ns)
+        if lease.recheck:
+            samples = part.samples[0] if part.samples else ()
+            verdict = self.spots.on_searched(lease, samples, [hit.n for hit in found], part.ended)
+            self._judge([] if verdict is None else [verdict])
+        else:
+            self._credit(hand, news.first, lease, part, elapsed_ns)
+        for node, n in news.withheld:
+            if node in self.crew:
+                self._accuse(self.crew[node], f"did not tell of the hit {n}")
+        return Entered(news, found)
+
+    def adopt(self, hand: Hand, sequence: int, part: Part, elapsed_ns: int) -> Entered | None:
+        """Take in what a worker has finished under an earlier epoch; nothing if that was done before."""
+        if sequence in hand.adopted:
+            return None
+        hand.adopted.add(sequence)
+        spans = [done.span for done in part.done]
+        found = self._checked(hand, part)
+        if found is None:
+            return None
+        hand.tested += sum(stop - start for start, stop in spans)
+        fresh = self.ledger.adopt(spans)
+        self._credit(hand, fresh, None, part, elapsed_ns)
+        inside = IntervalSet(fresh)
+        return Entered(News(fresh, fresh, [hit.n for hit in found if hit.n in inside], []), found)
+
+    def on_task_proof(self, src: NodeId, message: TaskProof) -> None:
+        """A worker opens what it has committed to."""
+        verdict = self.spots.on_task_proof(src, message)
+        self._judge([] if verdict is None else [verdict])
+
+    def go_on(self, now: int, hand: Hand, lease: Lease, part: Part) -> None:
+        """What a part says about its lease as a whole: that some of it is given back, or that it has ended."""
+        if self.ledger.give_back(lease, [returned.span for returned in part.returned]):
+            self.returned = True
+        if lease.twin is not None and not lease.remaining:
+            twin = self.ledger.leases[lease.twin]
+            self.end_lease(twin, silent=False)
+            self._send(twin.worker, TaskCancel(self.job.id, (twin.id,)))
+        if lease.id not in self.ledger.leases:
+            return
+        if part.error:
+            self._failed(hand, lease, part.error)
+        elif part.ended:
+            self._finished(now, hand, lease, part.root)
+
+    def _finished(self, now: int, hand: Hand, lease: Lease, root: bytes) -> None:
+        """A lease was given up, or is done: then that counts for its worker, once it was checked as it is to be."""
+        if not lease.unreported and not lease.recheck:
+            hand.sizer.clean(lease.size)
+            hand.failures = 0
+            if root and lease.terms.blocks and self._rng.random() < hand.trust.checked:
+                self.spots.begin(now, lease, root, self.ledger.hits_of(lease))
+            elif bool(root) == bool(lease.terms.blocks):
+                hand.trust = hand.trust.passed()
+        self.end_lease(lease, silent=False)
+
+    def _checked(self, hand: Hand, part: Part) -> list[Hit] | None:
+        """The hits of a part, lowest first; None if one of them is none, or lies elsewhere."""
+        found = sorted(Hit(hit.n, hit.digest) for hit in part.hits)
+        done = IntervalSet(done.span for done in part.done)
+        if all(hit.n in done and self._oracle.check(hit.n) == hit.digest for hit in found):
+            return found
+        self.bad_hits += 1
+        self._accuse(hand, "reported a hit that is none")
+        return None
+
+    def _credit(
+        self, hand: Hand, fresh: list[Span], lease: Lease | None, part: Part, elapsed_ns: int
+    ) -> None:
+        hand.credit += sum(stop - start for start, stop in fresh)
+        if self.evidence is not None:
+            share = None if lease is None else lease.terms.share
+            shares = part.samples[0] if share is not None and part.samples else ()
+            self.evidence.add(hand.node, share, fresh, shares, elapsed_ns)
+
+    # -- those who fail and those who cheat
+
+    def is_benched(self, node: NodeId) -> bool:
+        """Whether it gets no more of the job."""
+        hand = self.crew.get(node)
+        return hand is not None and bool(hand.benched)
+
+    def _failed(self, hand: Hand, lease: Lease, why: str) -> None:
+        """A worker could not do its lease: whose fault that is, other workers will show."""
+        hand.failures += 1
+        span = next(iter(lease.remaining), lease.span)
+        workers = self.ledger.suspect(lease)
+        hand.leases.discard(lease.id)
+        if lease.recheck:
+            self.spots.on_expired(lease)
+        self.returned = True
+        where = f"integers {span[0]} to {span[1]}"
+        self._emit(Notice(f"{hand.node} failed on {where} of job {self.job.id}: {why}"))
+        left = [node for node in self.fit() if node not in workers]
+        if len(workers) >= self.config.failures_max or not left:
+            who = f"{len(workers)} of {len(workers) + len(left)} peers failed on it"
+            self.hopeless = f"{why} ({where}: {who})"
+        elif hand.failures >= self.config.failures_max:
+            self._bench(hand, f"failed {hand.failures} times in a row, at last: {why}")
+
+    def _accuse(self, hand: Hand, why: str) -> None:
+        """What a worker reported cannot be true: nothing that it alone has done counts any more."""
+        hand.trust, hand.accused = hand.trust.failed(), True
+        lost = self.ledger.disbelieve(hand.node)
+        self.retold.update(lost.hits)
+        hand.credit -= lost.spans.measure
+        if self.checkpoints is not None:
+            self.checkpoints.undo(lost.spans)
+        if self.evidence is not None:
+            self.evidence.remove(lost.spans)
+        self._emit(WorkerAccused(self.job.id, hand.node, why, lost.spans.measure))
+        self._bench(hand, why)
+
+    def _bench(self, hand: Hand, why: str) -> None:
+        """The worker gets no more of this job; when none is left that does, the job cannot be done."""
+        hand.benched = why
+        self._emit(Notice(f"{hand.node} gets no more of job {self.job.id}: {why}"))
+        self.spots.on_lost(hand.node)
+        for held in self._leases_of(hand):
+            self.end_lease(held, silent=True)
+        self._dismiss(hand)
+        self.returned = True
+        if not self.fit():
+            self.hopeless = self.hopeless or f"no peer is left that does it: {hand.node} {why}"
+
+    def _dismiss(self, hand: Hand) -> None:
+        self._send(hand.node, JobClosed(self.job.id, f"for you: you {hand.benched}"[:TEXT_BYTES_MAX]))
+
+    def _judge(self, verdicts: list[Verdict]) -> None:
+        """Spot checks have come to an end."""
+        for worker, accused, why in verdicts:
+            if accused is not None and accused in self.crew:
+                self._accuse(self.crew[accused], why)
+            elif not why and worker in self.crew:
+                self.crew[worker].trust = self.crew[worker].trust.passed()

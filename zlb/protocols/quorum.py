@@ -1,0 +1,163 @@
+"""Every integer searched by several workers: who has searched it so far, and whether they tell the same.
+
+A hit can be checked by one hash, so nobody has to be outvoted: whoever does not tell of a hit that another has told of,
+in integers both have searched, has withheld it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+from zlb.core.config import CoordinatorConfig, Method
+from zlb.core.ids import LeaseId, NodeId, Span
+from zlb.protocols.intervals import IntervalSet
+from zlb.protocols.ledger import Lease, Ledger, News, Unverified
+
+
+def new_ledger(config: CoordinatorConfig, spans: Iterable[Span], done: Iterable[Span]) -> Ledger:
+    """The ledger of a job that is checked as `config` says."""
+    if config.verify is Method.QUORUM and config.copies > 1:
+        return QuorumLedger(spans, done, config.copies)
+    return Ledger(spans, done)
+
+
+class Opinion(NamedTuple):
+    """`workers` have searched `[start, stop)`, and found `hits`; more are to search it."""
+
+    start: int
+    stop: int
+    workers: tuple[NodeId, ...]
+    hits: tuple[int, ...]
+
+
+class QuorumLedger(Ledger):
+    """A ledger in which an integer is done when `copies` workers have searched it; `opinions` wait for one more."""
+
+    def __init__(self, spans: Iterable[Span], done: Iterable[Span], copies: int) -> None:
+        super().__init__(spans, done)
+        self.copies = copies
+        self.opinions: list[Opinion] = []
+
+        self._told: dict[LeaseId, Opinion] = {}
+        """What others have told of the integers of a lease."""
+
+    @property
+    def open(self) -> int:
+        """See `Ledger.open`."""
+        return super().open + sum(opinion.stop - opinion.start for opinion in self.opinions)
+
+    def waits(self, workers: Collection[NodeId]) -> str:
+        """Why none of these workers can do anything more; empty if one can."""
+        if self.unleased or self.leases or not self.opinions:
+            return ""
+        if any(worker not in opinion.workers for opinion in self.opinions for worker in workers):
+            return ""
+        return f"all is searched by those there are, and is to be by {self.copies} peers: waiting for more"
+
+    def lease(self, worker: NodeId, count: int, now: int) -> Lease | None:
+        """See `Ledger.lease`; integers that others have searched come before those nobody has."""
+        for number, opinion in enumerate(self.opinions):
+            if worker not in opinion.workers:
+                stop = min(opinion.stop, opinion.start + count)
+                self.opinions[number : number + 1] = _cut(opinion, stop, opinion.stop)
+                lease = self._new(worker, (opinion.start, stop), now)
+                self._told[lease.id] = opinion
+                return lease
+        return super().lease(worker, count, now)
+
+    def back_up(self, _lease: Lease, _worker: NodeId, _now: int) -> Lease | None:
+        """Nothing is: all of it will be searched by others anyway."""
+        return None
+
+    def report(self, lease: Lease, spans: Iterable[Span], hits: Sequence[int] = ()) -> News:
+        """See `Ledger.report`."""
+        news = News([], [], [], [])
+        told = self._told.get(lease.id)
+        for start, stop in spans:
+            self.tested += sum(b - a for a, b in lease.unreported.remove(start, stop))
+            mine = lease.remaining.remove(start, stop)
+            if lease.id not in self.leases and told is None:  # late: it counts if nobody has begun it since
+                mine = self.unleased.remove(start, stop)
+            for a, b in mine:
+                found = tuple(n for n in hits if a <= n < b)
+                self._hear(lease.worker, told, Opinion(a, b, (lease.worker,), found), news)
+        return news
+
+    def adopt(self, spans: Iterable[Span]) -> list[Span]:
+        """Nothing is taken over from an earlier epoch but what was done then: who has told what is not in the log."""
+        size = sum(stop - start for start, stop in spans)
+        self.tested += size
+        self.released += size
+        return []
+
+    def disbelieve(self, worker: NodeId) -> Unverified:
+        """See `Ledger.disbelieve`; what others have searched as well is still their word."""
+        lost = Unverified()
+        opinions, self.opinions = self.opinions, []
+        for opinion in opinions:
+            others = tuple(node for node in opinion.workers if node != worker)
+            if others:
+                self.opinions.append(opinion._replace(workers=others))
+            else:
+                self.unleased.add(opinion.start, opinion.stop)
+                _lose(lost, opinion)
+        for lease_id, opinion in list(self._told.items()):
+            others = tuple(node for node in opinion.workers if node != worker)
+            self._told[lease_id] = opinion._replace(workers=others)
+            if not others:
+                del self._told[lease_id]
+                for start, stop in self.leases[lease_id].remaining:
+                    _lose(lost, *_cut(opinion, start, stop))
+        self.released += lost.spans.measure
+        return lost
+
+    def end(self, lease: Lease, silent: bool) -> int:
+        """See `Ledger.end`."""
+        returned = super().end(lease, silent)
+        self._told.pop(lease.id, None)
+        return returned
+
+    def truncate(self, stop: int) -> list[Lease]:
+        """See `Ledger.truncate`."""
+        self.opinions = [part for opinion in self.opinions for part in _cut(opinion, opinion.start, stop)]
+        return super().truncate(stop)
+
+    def _hear(self, worker: NodeId, told: Opinion | None, mine: Opinion, news: News) -> None:
+        """One more worker has searched this piece; `told` is what those before it have."""
+        start, stop, _, found = mine
+        before = () if told is None else tuple(n for n in told.hits if start <= n < stop)
+        others = () if told is None else told.workers
+        news.withheld.extend((worker, n) for n in before if n not in found)
+        news.withheld.extend((node, n) for n in found if n not in before for node in others)
+        news.hits.extend(n for n in found if n not in before)
+        if not others:
+            news.first.append((start, stop))
+        together = Opinion(start, stop, (*others, worker), tuple(sorted({*before, *found})))
+        if len(together.workers) >= self.copies:
+            self.done.add(start, stop)
+            news.done.append((start, stop))
+        else:
+            self.opinions.append(together)
+
+    def _classes(self) -> list[IntervalSet]:
+        return [*super()._classes(), *(IntervalSet([(one.start, one.stop)]) for one in self.opinions)]
+
+    def _put_back(self, lease: Lease, start: int, stop: int) -> None:
+        told = self._told.get(lease.id)
+        if told is None:
+            super()._put_back(lease, start, stop)
+        else:
+            self.opinions += _cut(told, start, stop)
+
+
+def _cut(opinion: Opinion, start: int, stop: int) -> list[Opinion]:
+    """The part of an opinion in `[start, stop)`; nothing if there is none."""
+    start, stop = max(start, opinion.start), min(stop, opinion.stop)
+    hits = tuple(n for n in opinion.hits if start <= n < stop)
+    return [opinion._replace(start=start, stop=stop, hits=hits)] if start < stop else []
+
+
+def _lose(lost: Unverified, opinion: Opinion) -> None:
+    lost.spans.add(opinion.start, opinion.stop)
+    lost.hits += opinion.hits

@@ -1,0 +1,112 @@
+"""Volunteers who come and go as those of SETI@home did: what of their time is used, and is the result exact?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from zlb.core.events import Event, HitFound
+from zlb.core.ids import NodeId
+from zlb.core.limits import SECOND
+from zlb.sim.churn import SETI, Churn
+from zlb.sim.studies.rows import Say, Shown, Study
+from zlb.sim.volunteers import Fleet, Volunteers
+from zlb.sim.weather import stream
+
+PEERS = 1000
+HOURS = 0.5
+HITS = 200
+"""Planted in the job: each must be found, once."""
+EFFICIENCY_MIN = 95.0
+"""Per cent of the available capacity."""
+PATIENCE = 3
+"""Times as long as the job should take it is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChurnRow:
+    """A job of a fleet. `efficiency` and `recomputed` in per cent: of what was available, and of the job."""
+
+    fleet: str
+    peers: int
+    hours: float
+    departures: int
+    status: str
+    covered: bool
+    """Every integer done, every hit found once."""
+    efficiency: float
+    reference: float
+    recomputed: float
+    digest: str
+
+
+def one(name: str, fleet: Fleet, hours: float) -> ChurnRow:
+    """The job that `fleet` should finish in so many hours, hits planted."""
+    size = Volunteers(fleet, 1).expected(hours)
+    dice = stream(fleet.seed, "hits")
+    hits = sorted({dice.randrange(size) for _ in range(HITS)})
+    room, found = Volunteers(fleet, size, hits), list[int]()
+
+    def watch(_node: NodeId, event: Event) -> None:
+        if isinstance(event, HitFound):
+            found.append(event.n)
+
+    room.watch = watch
+    run = room.run(int(PATIENCE * hours * 3600 * SECOND))
+    covered = run.done == size and sorted(found) == hits
+    return ChurnRow(
+        fleet=name,
+        peers=fleet.peers,
+        hours=run.elapsed_ns / SECOND / 3600,
+        departures=run.departures,
+        status=run.status,
+        covered=covered,
+        efficiency=100 * run.efficiency,
+        reference=EFFICIENCY_MIN,
+        recomputed=100 * run.recomputed / size,
+        digest=run.digest,
+    )
+
+
+def run(say: Say, peers: int = PEERS, hours: float = HOURS, seed: int = 1) -> list[ChurnRow]:
+    """Volunteers who stay, who come and go, and who also use their machines meanwhile."""
+    kinds: tuple[tuple[str, Churn | None, bool], ...] = (
+        ("stay", None, False),
+        ("SETI@home", SETI, False),
+        ("SETI@home, disturbed", SETI, True),
+    )
+    rows = []
+    for name, churn, disturbed in kinds:
+        rows.append(one(name, Fleet(peers, seed, churn=churn, disturbed=disturbed), hours))
+        say(f"{name}: {rows[-1].status}, {rows[-1].efficiency:.2f} % used")
+    return rows
+
+
+def draw(rows: Sequence[ChurnRow], axes: Any) -> None:
+    """Bars of what was used, the least that is accepted as a line."""
+    axes.barh([row.fleet for row in rows], [row.efficiency for row in rows])
+    axes.axvline(EFFICIENCY_MIN, color="k", label="at least")
+    axes.invert_yaxis()
+    axes.set_xlim(80, 100)
+    axes.set_xlabel("available capacity used, %")
+    axes.legend()
+
+
+STUDY = Study(
+    "churn",
+    "How much of what volunteers offer is used?",
+    {
+        "fleet": Shown("volunteers"),
+        "peers": Shown("peers"),
+        "hours": Shown("took", "{:.2f} h"),
+        "departures": Shown("departures"),
+        "status": Shown("end"),
+        "covered": Shown("exact"),
+        "efficiency": Shown("used", "{:.2f} %"),
+        "reference": Shown("at least", "{:g} %"),
+        "recomputed": Shown("recomputed", "{:.2f} %"),
+    },
+    run,
+    draw,
+)
