@@ -163,7 +163,7 @@ class Stage:
     # -- commands
 
     def do_peer(self, name: str, slots: str = "1", rate: str = "1000", dials: str = "") -> None:
-        config = PeerConfig(worker=WorkerConfig(slots=int(slots)), measure_kernel="")
+        config = PeerConfig(worker=WorkerConfig(slots=int(slots), redistributes=False), measure_kernel="")
         rates = {"sha256": float(rate)} if float(rate) else {}
         self.makers[name] = lambda incarnation: Peer(
             NodeId(name),

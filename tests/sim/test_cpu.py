@@ -1,4 +1,4 @@
-"""Modelled machines: what they find is exact, their speed is a function of time, and each kind of cheat does as it says."""
+"""Modelled machines: what they find is exact, their speed is a function of time, cheats do as they say."""
 
 import random
 
@@ -33,7 +33,8 @@ def test_splitmix64_is_the_published_one() -> None:
 def test_samples_are_all_there_are(start: int) -> None:
     stop = start + 140_000
     wanted = tuple(
-        tuple(n for n in range(start, stop) if word(n) & pattern.mask == pattern.value) for pattern in PATTERNS
+        tuple(n for n in range(start, stop) if word(n) & pattern.mask == pattern.value)
+        for pattern in PATTERNS
     )
     assert samples(PATTERNS, start, stop) == wanted
     assert all(wanted)
@@ -66,7 +67,10 @@ def test_an_honest_run_tells_all_and_takes_its_time() -> None:
 
 def test_a_run_ends_with_enough_hits_and_counts_what_it_did_if_it_is_stopped() -> None:
     cpu = Cpu(1, 1e6, {b"": TRUTH})
-    assert searched(cpu, hits_max=2)[1][:2] == (101, tuple(searched(Cpu(1, 1.0, {b"": TRUTH}), 0, 101)[1].hits))
+    assert searched(cpu, hits_max=2)[1][:2] == (
+        101,
+        tuple(searched(Cpu(1, 1.0, {b"": TRUTH}), 0, 101)[1].hits),
+    )
     cpu.run(0, RUN, Search("k", b"", 0, 200_000, 9, PATTERNS))
     assert cpu.hashed(SECOND // 10) == 101 + 100_000
     cpu.stop(SECOND // 10, RUN)

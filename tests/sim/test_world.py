@@ -18,7 +18,7 @@ from zlb.wire.messages import Goodbye, Hello, Welcome
 
 
 class NaiveWorld(World):
-    """Looks at all machines for each event: the earliest message, run or deadline; ties in that order, then as added."""
+    """Looks at all machines for each event: the earliest message, run or deadline; ties in that order."""
 
     def _first_due(self) -> Due | None:
         found: list[Due] = []
@@ -87,7 +87,9 @@ def ticking(log: list[tuple[int, str]]) -> World:
     world = World(1, None, lambda _node, _event: None)
     for name, period in (("b", 3), ("a", 2)):
 
-        def boot(_n: int, _disk: list[Record], _rng: random.Random, name: str = name, period: int = period) -> Ticker:
+        def boot(
+            _n: int, _disk: list[Record], _rng: random.Random, name: str = name, period: int = period
+        ) -> Ticker:
             return Ticker(name, period, log)
 
         world.add(NodeId(name), boot, lambda: Cpu(0, 1.0, {}))

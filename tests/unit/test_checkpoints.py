@@ -41,6 +41,17 @@ def test_spans_are_coalesced_and_taken_once_with_their_hits_and_reports() -> Non
     assert not news
 
 
+def test_what_the_log_has_and_is_undone_stays_undone_though_it_was_done_and_undone_again_since() -> None:
+    news = Checkpoints()
+    news.add([(0, 10)], [])
+    assert news.take().done == ((0, 10),)
+    news.undo([(0, 10)])
+    news.add([(2, 8)], [])
+    news.undo([(4, 6)])
+    delta = news.take()
+    assert (delta.done, delta.undone) == (((2, 4), (6, 8)), ((0, 2), (4, 6), (8, 10)))
+
+
 def test_a_report_that_waits_is_news_by_itself() -> None:
     news = Checkpoints()
     news.wait(Received(A, 1, 7))

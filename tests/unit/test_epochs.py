@@ -181,14 +181,23 @@ def test_task_report_lease_0_with_a_bad_hit_benches_its_worker(wrong: Part) -> N
     core.on_neighbour(0, B)
     effects = report(core, wrong)
     assert core.foreman.bad_hits == 1 and not core.hits and not core.ledger.done and core.ended is None
-    assert sent(effects, JobClosed) == [JobClosed("j", "for you: you reported a hit that is none")] and emitted(effects, Notice)
+    assert sent(effects, JobClosed) == [
+        JobClosed("j", "for you: you reported a hit that is none")
+    ] and emitted(effects, Notice)
 
 
-def test_task_report_lease_0_without_epochs_is_nobodys() -> None:
+def test_task_report_lease_0_without_epochs_counts_only_what_was_lost_with_a_worker() -> None:
     core = coordinator(epoch=0)
     core.on_start(0)
-    effects = report(core, orphans(1, 11), epoch=0)
-    assert [refused.code for refused in sent(effects, Refused)] == [ErrorCode.NOT_YOURS] and core.strange == 1
+    core.on_neighbour(0, B)
+    core.on_task_request(0, B, TaskRequest("j", 1, 1, 1, 0.0, True))
+    report(core, orphans(1, 31), epoch=0)
+    assert not core.ledger.done, "somebody has it"
+    core.on_lost(1, B)
+    report(core, orphans(1, 31), epoch=0, sequence=9)
+    (lost,) = [lease.span for lease in core.ledger.past.values()]
+    assert list(core.ledger.done) == [lost]
+    core.ledger.check()
 
 
 def test_task_report_lease_0_may_end_the_job() -> None:

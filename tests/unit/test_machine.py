@@ -159,7 +159,7 @@ def test_counters_that_stand_still_or_go_back_tell_nothing(again: CpuTicks) -> N
 def test_a_machine_that_tells_nothing(tmp_path: Path) -> None:
     nothing = Machine(proc=tmp_path, sys=tmp_path, dev=tmp_path)
     assert nothing.look(SECOND, 1.0) == (None, None, None)
-    assert nothing.told() == ([], ["processor use", "terminals", "keyboards and mice", "batteries"])
+    assert nothing.told() == ([], ["processor use", "terminals", "input devices", "batteries"])
 
 
 def test_children_are_ours_too(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from zlb.drivers.manners import (
     listed,
     minute_of_day,
     stand_back,
+    stand_back_among_sessions,
     told_text,
 )
 
@@ -242,9 +243,30 @@ def test_what_is_watched_is_told(tmp_path: Path) -> None:
     (tmp_path / "tty1").touch()
     assert told_text(nothing) == (
         "idle only: watching terminals; "
-        "this system does not tell of processor use, keyboards and mice and batteries"
+        "this system does not tell of processor use, input devices and batteries"
     )
     assert listed(["a", "b"]) == "a and b"
+
+
+@pytest.mark.parametrize(
+    ("leads", "before", "after"),
+    [
+        (True, "/autogroup-31 nice 0\n", "10"),
+        (True, "/autogroup-31 nice 15\n", "/autogroup-31 nice 15\n"),
+        (False, "/autogroup-31 nice 0\n", "/autogroup-31 nice 0\n"),
+        (True, "\n", "\n"),
+    ],
+)
+def test_only_a_session_of_our_own_stands_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leads: bool, before: str, after: str
+) -> None:
+    monkeypatch.setattr(os, "getsid", lambda _process: os.getpid() if leads else 1)
+    file = tmp_path / "self" / "autogroup"
+    stand_back_among_sessions(10, tmp_path)  # there is none here: not Linux, or a kernel without
+    file.parent.mkdir()
+    file.write_text(before)
+    stand_back_among_sessions(10, tmp_path)
+    assert file.read_text() == after
 
 
 def test_threads_stand_back_and_never_forward(monkeypatch: pytest.MonkeyPatch) -> None:

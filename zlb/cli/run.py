@@ -33,7 +33,7 @@ from zlb.core.replica import Configuration, Saved
 from zlb.core.work import Job, Oracle
 from zlb.drivers.bus import Bus
 from zlb.drivers.machine import Machine
-from zlb.drivers.manners import DEFAULT_MANNERS, Judge, Manners, Watch, told_text
+from zlb.drivers.manners import DEFAULT_MANNERS, Judge, Manners, Watch, stand_back_among_sessions, told_text
 from zlb.drivers.names import resolved
 from zlb.drivers.reactor import Reactor, ReactorThread
 from zlb.drivers.state import State, default_state_dir
@@ -155,6 +155,7 @@ def serve(serving: Serving, on_event: Callable[[Event | Listening], None]) -> No
     endpoints = tuple(dict.fromkeys(one for one in endpoints if one != bus.listen))
     worker = WorkerConfig(slots=slots, rtt_ns_max=serving.rtt_ns_max)
     config = PeerConfig(worker=worker, expects_tracker=bool(serving.trackers))
+    stand_back_among_sessions(serving.manners.nice)
     reactor = _peer_reactor(me, bus, endpoints, config, state, on_event, serving.manners)
     on_event(Listening(me, bus.listen, bus.publish_endpoint, slots))
     with signals(reactor.stop), _minded(reactor, serving.manners, on_event):

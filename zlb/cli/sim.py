@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from zlb.sim.volunteers import Run
 
 FLEET, JOB, OUTPUT = "Who is there", "Their job", "Output"
-STUDIES = ("loss", "chunks", "churn")
+STUDIES = ("loss", "chunks", "churn", "cheats")
 PATIENCE = 3
 """A job that takes so many times as long as it should is told as it is then."""
 FIGURE_INCHES, FIGURE_DPI = (9, 6), 120
@@ -128,8 +128,7 @@ def jobs(churn: str, verify: str, hours: float, rtt: int, report: int | None, **
         report_ns=report,
     )
     began = time.perf_counter()
-    size = Volunteers(fleet, 1).expected(hours)
-    run = Volunteers(fleet, size).run(int(PATIENCE * hours * 3600 * SECOND))
+    run = Volunteers(fleet, fleet.expected(hours)).run(int(PATIENCE * hours * 3600 * SECOND))
     wall_s = time.perf_counter() - began
     click.echo(_as_json(run, wall_s) if given["json"] else "\n".join(_as_table(run, wall_s)))
     if run.status != "complete":
@@ -151,7 +150,7 @@ def study(name: str, out: Path | None, quiet: bool) -> None:
     """Answer one question with the simulator, the published or calculated answer beside it.
 
     loss: what does the death of one device cost? chunks: how large should subjobs be? churn: how much of what
-    volunteers offer is used? Each takes minutes.
+    volunteers offer is used? cheats: how soon are they found out? Each takes minutes.
     """
     from importlib import import_module
 

@@ -50,6 +50,18 @@ class WorkerConfig:
     retry_ns_max: int = 2 * SECOND
     kept_ns: int = 10 * SECOND
     """A report that has arrived and is not said to be kept is repeated after so long: the word may have been lost."""
+    redistributes: bool = True
+    """Whether to pass work on to neighbours that do not hear of the job otherwise."""
+    offer_ns: int = 2 * SECOND
+    """A job is passed on when we have held it for so long: until then its coordinator may reach them itself."""
+    offer_period_ns: int = 500 * MS
+    """Between two adverts of jobs that are passed on."""
+    sublet_ns: int = 2 * SECOND
+    """Longest time that what is passed on takes its worker. Longer: less traffic, more to wait for in the end."""
+    sublet_silence_ns: int = 3 * SECOND
+    """What is passed on and not mentioned for so long is taken back: 3 reports."""
+    orphan_ns: int = 10 * SECOND
+    """How long a job whose parent in the tree is gone is kept, until somebody else passes it on."""
     rtt_ns_max: int | None = None
     """Coordinators whose answers take longer than this are not worked for."""
     silence_ns: int = 10 * SECOND

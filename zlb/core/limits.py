@@ -22,6 +22,10 @@ SPANS_PER_PART_MAX = 4096
 """Pieces of one lease in one report; slices are 100 ms, so a lease would have to run for minutes unreported."""
 LEASES_PER_MESSAGE_MAX = 1024
 """Leases in one transfer, parts in one report, leases in one cancellation: 512 slots, each with one prefetched."""
+ANCESTORS_MAX = 8
+"""Levels of a job's tree: with 16 children each 10^9 peers."""
+CHILDREN_MAX = 1024
+"""Workers that one peer passes a job on to: its neighbours."""
 PATTERNS_MAX = 4
 """Patterns of one lease: as many as a search loop tests at next to no cost."""
 SAMPLES_PER_PART_MAX = 8_192
@@ -56,8 +60,9 @@ PIECES_UNREPORTED_MAX = 1024
 UNVERIFIED_LEASES_MAX = 64
 """Leases of a worker that are done anew should it be found out; those before it have been followed by so many that
 passed. Memory for so many a worker, whatever the size of the job."""
-LATE_LEASES_MAX = 65_536
-"""Expired leases remembered, so that a late result can still be told from a stranger's. About 100 bytes each."""
+LATE_LEASES_MAX = 8_192
+"""Expired and ended leases remembered, so that a late result can still be told from a stranger's, and judged by what was
+asked of it. Some 1.5 KB each (bench/ledger.py)."""
 HITS_PER_JOB_MAX = 100_000
 """Hits the tracker keeps of a job: with their digests some 5 MB of every snapshot."""
 OPEN_JOBS_MAX = 1_024

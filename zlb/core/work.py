@@ -86,6 +86,10 @@ class Oracle(NamedTuple):
     """The word of its digest that patterns are about; None: the kernel takes no samples."""
 
 
+Checker = Callable[[str, bytes], Oracle | str]
+"""Kernel and parameters: how results of a job are checked, or why it cannot be searched here."""
+
+
 class StopRule(StrEnum):
     """When a job is over, besides the end of its range."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,20 +68,17 @@ def terminal_used_at(dev: Path) -> float | None:
     """When a terminal was last typed into, in seconds since 1970."""
     latest = None
     for pattern in TERMINALS:
-        for path in dev.glob(pattern):
-            try:
-                used = path.stat().st_atime
-            except OSError:  # closed meanwhile
-                continue
-            latest = used if latest is None else max(latest, used)
+        for path in _found(dev, pattern):
+            with suppress(OSError):  # closed meanwhile
+                latest = max(latest or 0.0, path.stat().st_atime)
     return latest
 
 
 def input_counters(sys: Path) -> tuple[Path, ...]:
     """Files of numbers that grow when a person types or moves a mouse: PS/2 (most laptops) and USB."""
-    irqs = sys.glob("kernel/irq/[0-9]*/actions")
+    irqs = _found(sys, "kernel/irq/[0-9]*/actions")
     found = [actions.with_name("per_cpu_count") for actions in irqs if "i8042" in _text(actions)]
-    for kind in sys.glob("bus/usb/devices/*:*/bInterfaceProtocol"):
+    for kind in _found(sys, "bus/usb/devices/*:*/bInterfaceProtocol"):
         is_hid = _text(kind.with_name("bInterfaceClass")) == HID_CLASS
         if is_hid and _text(kind) in (HID_KEYBOARD, HID_MOUSE):
             device = kind.parent.name.partition(":")[0]
@@ -100,7 +98,7 @@ def on_battery(sys: Path) -> bool | None:
     if not folder.is_dir():
         return None
     discharging = False
-    for supply in folder.iterdir():
+    for supply in _found(folder, "*"):
         match _text(supply / "type"):
             case "Mains" if _text(supply / "online") == "1":
                 return False
@@ -159,7 +157,7 @@ class Machine:
         tells = {
             "processor use": cpu_ticks(self.proc) is not None,
             "terminals": terminal_used_at(self.dev) is not None,
-            "keyboards and mice": bool(input_counters(self.sys)),
+            "input devices": bool(input_counters(self.sys)),
             "batteries": on_battery(self.sys) is not None,
         }
         told = [what for what, is_told in tells.items() if is_told]
@@ -179,6 +177,13 @@ class Machine:
         if used_at is not None and used_at <= wall_s:
             ages.append(int((wall_s - used_at) * SECOND))
         return min(ages, default=None)
+
+
+def _found(folder: Path, pattern: str) -> list[Path]:
+    try:
+        return list(folder.glob(pattern))
+    except OSError:  # something was unplugged just now
+        return []
 
 
 def _text(path: Path) -> str:

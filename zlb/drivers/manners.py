@@ -11,12 +11,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
 from zlb.core.limits import SECOND
-from zlb.drivers.machine import Machine, Reading
+from zlb.drivers.machine import PROC, Machine, Reading
 
 LOOK_S = 1.0
 """Between two looks. A look costs some 0.5 ms; a person who comes back notices a second, hardly less."""
@@ -198,6 +200,17 @@ def stand_back(nice: int) -> None:
     if sys.platform == "linux":  # elsewhere a thread has no niceness of its own
         thread = threading.get_native_id()
         os.setpriority(os.PRIO_PROCESS, thread, max(nice, os.getpriority(os.PRIO_PROCESS, thread)))
+
+
+def stand_back_among_sessions(nice: int, proc: Path = PROC) -> None:
+    """Where each session has an equal share of the cores (Linux: autogroup), let ours take less, if it is our own.
+
+    A shell's session is not: what else it runs stays as it is.
+    """
+    file = proc / "self" / "autogroup"
+    with suppress(OSError, ValueError, IndexError):
+        if os.getsid(0) == os.getpid() and int(file.read_text().split()[-1]) < nice:
+            file.write_text(str(nice))
 
 
 def minute_of_day(wall_s: float) -> int:

@@ -16,16 +16,16 @@ from zlb.core.limits import SECOND, SUBSCRIPTIONS_MAX
 from zlb.core.message import Message
 from zlb.core.node import Statistics
 from zlb.core.timers import NEVER
-from zlb.core.work import Failed, Measure, Measured, Oracle, Outcome, Rate
+from zlb.core.work import Checker, Failed, Measure, Measured, Outcome, Rate
 from zlb.nodes.linked import LinkedNode
 from zlb.protocols import commands
-from zlb.protocols.coordinators import Checker, Coordinators
+from zlb.protocols.coordinators import Coordinators
 from zlb.protocols.enrolment import Enrolment
 from zlb.protocols.gossip import Freshness, Gossip
 from zlb.protocols.neighbours import Neighbours
 from zlb.protocols.patron import Patron
 from zlb.protocols.trust import Trust
-from zlb.protocols.worker import Worker
+from zlb.protocols.worker import Worker, cannot_check
 from zlb.wire import values
 from zlb.wire.messages import (
     JobAdvert,
@@ -45,11 +45,6 @@ from zlb.wire.tracking import AskKind, HeartbeatAck, Roster, TrackerReply
 
 NO_HIT = values.pack({"difficulty": 256})
 """Parameters of a search that finds nothing: its rate is the kernel's."""
-
-
-def cannot_check(kernel: str, _params: bytes) -> Oracle | str:
-    """A `Checker` of a peer that is given no jobs to coordinate."""
-    return f"hits of kernel {kernel} cannot be checked here"
 
 
 class Peer(LinkedNode):
@@ -80,12 +75,16 @@ class Peer(LinkedNode):
         slots = config.worker.slots
         self.neighbours = Neighbours(me, incarnation, listen, publish, endpoints, config.neighbours, rng)
         self.gossip = Gossip(me, incarnation, config.gossip)
-        self.worker = Worker(me, incarnation, config.worker, run_ids)
+        adverts = itertools.count(1)
+        """Of jobs, our own and those we pass on: whoever hears them knows only which of ours is the newest."""
+        self.worker = Worker(me, incarnation, config.worker, run_ids, adverts, checker, rng)
         self.worker.rates.update(rates)
         self.worker.ready = config.measure_kernel in rates or not config.measure_kernel
         self.patron = Patron(config.tracked.patron)
         self.enrolment = Enrolment(me, incarnation, listen, slots, config.tracked, rng)
-        self.coordinators = Coordinators(me, incarnation, checker, config.tracked, self.patron, rng, trust)
+        self.coordinators = Coordinators(
+            me, incarnation, checker, config.tracked, self.patron, rng, adverts, trust
+        )
         self._run_ids = run_ids
         self._measuring: RunId | None = None
         self._adverts = Freshness(SUBSCRIPTIONS_MAX)
@@ -205,6 +204,8 @@ class Peer(LinkedNode):
                 self.gossip.on_load_update(now, message)
             case TaskRequest() | TaskReport() | TaskProof():
                 effects = self.coordinators.on_message(now, src, message)
+                if effects is None and not isinstance(message, TaskProof):
+                    effects = worker.on_child(now, src, message)
                 if effects is None:
                     self.unexpected += 1
                     self._send(src, Refused(ErrorCode.NOT_A_COORDINATOR, f"of job {message.job}"))
@@ -309,12 +310,14 @@ class Peer(LinkedNode):
                     self.enrolment.on_tracker(now, node)
             case NeighbourUp(node):
                 self._absorb(now, self.coordinators.on_neighbour(now, node))
+                self._absorb(now, self.worker.on_neighbour(node))
             case NeighbourLost(node):
                 self.gossip.on_lost(node)
                 self._adverts.forget(node)
                 self.enrolment.on_lost(now, node)
                 self._absorb(now, self.patron.on_lost(now, node))
                 self._absorb(now, self.coordinators.on_lost(now, node))
+                self._absorb(now, self.worker.on_lost(node))
             case RosterKnown() if self.enrolment.roster is not None:
                 self._on_roster(now, self.enrolment.roster)
             case Answered(number):

@@ -63,8 +63,7 @@ class Checkpoints:
         """These integers are not done after all."""
         for start, stop in spans:
             self._undone.add(start, stop)
-            for low, high in self._done.remove(start, stop):
-                self._undone.remove(low, high)
+            self._done.remove(start, stop)
 
     def wait(self, report: Received) -> None:
         """It waits to be kept; all its news has been added."""

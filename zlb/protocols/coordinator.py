@@ -29,6 +29,7 @@ from zlb.core.timers import NEVER
 from zlb.core.work import Job, Oracle, StopRule
 from zlb.protocols.checkpoints import Checkpoints, Received, Resumed
 from zlb.protocols.foreman import Entered, Foreman
+from zlb.protocols.holdings import NO_LEASE
 from zlb.protocols.intervals import IntervalSet
 from zlb.protocols.ledger import Lease, Ledger
 from zlb.protocols.quorum import new_ledger
@@ -49,8 +50,6 @@ from zlb.wire.messages import (
     TaskTransfer,
 )
 
-NO_LEASE = 0
-"""In a part of a report: it is about integers searched under an earlier epoch."""
 NEW = Resumed()
 """Nothing was done before."""
 SWEEPS = 8
@@ -176,7 +175,7 @@ class Coordinator(Core):
             return self._settled(now)
         for part in message.parts:
             lease = self.ledger.find(LeaseId(part.lease))
-            if part.lease == NO_LEASE and self.epoch:
+            if part.lease == NO_LEASE:
                 entered = self.foreman.adopt(hand, message.sequence, part, now - self._started_at)
             elif lease is None or lease.worker != src or not _fits(lease, part):
                 self.strange += 1

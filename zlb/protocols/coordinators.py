@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from zlb.core.config import CoordinatorConfig, TrackedConfig
@@ -22,7 +22,7 @@ from zlb.core.limits import ENDED_JOBS_MAX, TEXT_BYTES_MAX
 from zlb.core.message import Message
 from zlb.core.node import Core
 from zlb.core.timers import NEVER
-from zlb.core.work import Hit, Job, Oracle, Standing
+from zlb.core.work import Checker, Hit, Job, Standing
 from zlb.protocols import commands, queries
 from zlb.protocols.checkpoints import Delta, Resumed
 from zlb.protocols.commands import Checkpoint, Command, Denied, Finish, Status
@@ -31,9 +31,6 @@ from zlb.protocols.patron import Patron
 from zlb.protocols.trust import Trust, remembered
 from zlb.wire.messages import JobClosed, TaskProof, TaskReport, TaskRequest
 from zlb.wire.tracking import AskKind, AskOutcome, Roster
-
-Checker = Callable[[str, bytes], Oracle | str]
-"""Kernel and parameters: how a hit of a job is checked, or why it cannot be searched here."""
 
 
 @dataclass(slots=True)
@@ -65,6 +62,7 @@ class Coordinators(Core):
         config: TrackedConfig,
         patron: Patron,
         rng: random.Random,
+        sequence: Iterator[int] | None = None,
         trust: dict[NodeId, Trust] | None = None,
     ) -> None:
         super().__init__()
@@ -77,7 +75,7 @@ class Coordinators(Core):
         """Who may work for us; ourselves, too."""
         self._over: OrderedDict[JobId, str] = OrderedDict()
         """How jobs of ours ended, for workers that have not heard of it."""
-        self._sequence = itertools.count(1)
+        self._sequence = itertools.count(1) if sequence is None else sequence
         """Of adverts, whatever the job and its epoch: whoever hears them knows only which of ours is the newest."""
         self._stopping = False
 

@@ -28,13 +28,14 @@ class Evidence:
         for start, stop in spans:
             mine = tuple(shares[bisect_left(shares, start) : bisect_left(shares, stop)]) if pattern else ()
             row = Row(start, stop, worker, pattern, mine, at_ns)
-            at = bisect_right(self._rows, start, key=lambda other: other.start)
-            if at and _continues(self._rows[at - 1], row):
-                before = self._rows[at - 1]
+            first = last = bisect_right(self._rows, start, key=lambda other: other.start)
+            if first and _continues(before := self._rows[first - 1], row):
                 row = row._replace(start=before.start, shares=before.shares + row.shares)
-                self._rows[at - 1] = row
-            else:
-                self._rows.insert(at, row)
+                first -= 1
+            if last < len(self._rows) and _continues(row, after := self._rows[last]):
+                row = row._replace(stop=after.stop, shares=row.shares + after.shares)
+                last += 1
+            self._rows[first:last] = [row]
 
     def remove(self, spans: Iterable[Span]) -> None:
         """These integers are to be searched anew."""

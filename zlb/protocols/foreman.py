@@ -80,8 +80,8 @@ class Foreman(Core):
         """Look after spot checks, and, if any `leases` are given now, after stragglers."""
         if now >= self.spots.deadline():
             self._judge(self.spots.on_tick(now))
-        if leases and now >= self.lessor.deadline():
-            self.lessor.on_tick(now)
+        if now >= self.lessor.deadline():
+            self.lessor.on_tick(now, leases)
 
     def flush(self) -> list[Effect]:
         """What has come together since it was asked last."""
@@ -166,6 +166,7 @@ class Foreman(Core):
         for lease in leases:
             hand = self.crew[lease.worker]
             hand.trust = hand.trust.late()
+            self.ledger.abandon(lease)
             returned[lease.worker] = returned.get(lease.worker, 0) + self.end_lease(lease, silent=True)
         for worker, count in returned.items():
             self.lessor.on_lost(worker)
@@ -176,7 +177,7 @@ class Foreman(Core):
 
     def enter(self, hand: Hand, lease: Lease, part: Part, elapsed_ns: int) -> Entered | None:
         """Take in what a part says was done under a lease; None if that cannot be true, and its worker is accused."""
-        spans = [done.span for done in part.done]
+        spans = list(IntervalSet(done.span for done in part.done))
         new = [
             piece for span in spans for piece in lease.unreported.overlap(*span)
         ]  # else it is a repeated report
@@ -202,16 +203,21 @@ class Foreman(Core):
         return Entered(news, found)
 
     def adopt(self, hand: Hand, sequence: int, part: Part, elapsed_ns: int) -> Entered | None:
-        """Take in what a worker has finished under an earlier epoch; nothing if that was done before."""
+        """Take in what a worker has finished for somebody who is gone; nothing if that was done before.
+
+        In the first epoch only what was lost with a worker of ours: there nobody else can have had work to give.
+        """
         if sequence in hand.adopted:
             return None
         hand.adopted.add(sequence)
-        spans = [done.span for done in part.done]
+        spans = list(IntervalSet(done.span for done in part.done))
         found = self._checked(hand, part)
         if found is None:
             return None
         hand.tested += sum(stop - start for start, stop in spans)
-        fresh = self.ledger.adopt(spans)
+        if self.checkpoints is None:
+            spans = [piece for span in spans for piece in self.ledger.abandoned.overlap(*span)]
+        fresh = self.ledger.adopt(hand.node, spans, [hit.n for hit in found])
         self._credit(hand, fresh, None, part, elapsed_ns)
         inside = IntervalSet(fresh)
         return Entered(News(fresh, fresh, [hit.n for hit in found if hit.n in inside], []), found)
@@ -238,7 +244,7 @@ class Foreman(Core):
 
     def _finished(self, now: int, hand: Hand, lease: Lease, root: bytes) -> None:
         """A lease was given up, or is done: then that counts for its worker, once it was checked as it is to be."""
-        if not lease.unreported and not lease.recheck:
+        if not (lease.unreported or lease.gave_back or lease.recheck):
             hand.sizer.clean(lease.size)
             hand.failures = 0
             if root and lease.terms.blocks and self._rng.random() < hand.trust.checked:
@@ -249,7 +255,7 @@ class Foreman(Core):
 
     def _checked(self, hand: Hand, part: Part) -> list[Hit] | None:
         """The hits of a part, lowest first; None if one of them is none, or lies elsewhere."""
-        found = sorted(Hit(hit.n, hit.digest) for hit in part.hits)
+        found = sorted({Hit(hit.n, hit.digest) for hit in part.hits})
         done = IntervalSet(done.span for done in part.done)
         if all(hit.n in done and self._oracle.check(hit.n) == hit.digest for hit in found):
             return found
@@ -277,6 +283,7 @@ class Foreman(Core):
         """A worker could not do its lease: whose fault that is, other workers will show."""
         hand.failures += 1
         span = next(iter(lease.remaining), lease.span)
+        needed = bool(lease.remaining) and not lease.recheck
         workers = self.ledger.suspect(lease)
         hand.leases.discard(lease.id)
         if lease.recheck:
@@ -285,7 +292,7 @@ class Foreman(Core):
         where = f"integers {span[0]} to {span[1]}"
         self._emit(Notice(f"{hand.node} failed on {where} of job {self.job.id}: {why}"))
         left = [node for node in self.fit() if node not in workers]
-        if len(workers) >= self.config.failures_max or not left:
+        if needed and (len(workers) >= self.config.failures_max or not left):
             who = f"{len(workers)} of {len(workers) + len(left)} peers failed on it"
             self.hopeless = f"{why} ({where}: {who})"
         elif hand.failures >= self.config.failures_max:
@@ -293,6 +300,8 @@ class Foreman(Core):
 
     def _accuse(self, hand: Hand, why: str) -> None:
         """What a worker reported cannot be true: nothing that it alone has done counts any more."""
+        if hand.accused:
+            return
         hand.trust, hand.accused = hand.trust.failed(), True
         lost = self.ledger.disbelieve(hand.node)
         self.retold.update(lost.hits)

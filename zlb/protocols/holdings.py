@@ -16,13 +16,29 @@ from zlb.core.limits import (
     SPANS_PER_PART_MAX,
 )
 from zlb.core.work import Hit, Pattern
+from zlb.protocols.checkpoints import Received
 from zlb.protocols.intervals import IntervalSet
 from zlb.protocols.merkle import Commitment
 from zlb.wire.messages import Done, Grant, Part, Reported, Spec, TaskReport, TaskRequest
 
+NO_LEASE = 0
+"""In a part of a report: it is about integers searched for somebody who is gone, or for an earlier epoch."""
 RTTS = 3
 """Round trips of which the shortest counts: a single slow answer says little."""
 M = TypeVar("M", TaskRequest, TaskReport)
+
+
+@dataclass(slots=True)
+class Receipt:
+    """Of a report of a peer that works for us: it may be forgotten when all that came with it is kept above us."""
+
+    report: Received
+    pieces: int = 0
+    """Not yet kept."""
+    orphans: bool = False
+    """It brought integers that were searched for somebody else, or they have become so."""
+    complete: bool = False
+    """Whether all of the report has been entered."""
 
 
 @dataclass(slots=True)
@@ -35,6 +51,8 @@ class Piece:
     busy_ns: int
     samples: tuple[tuple[int, ...], ...] = ()
     """By pattern of the lease."""
+    receipt: Receipt | None = None
+    """Of the report that brought it, if it was searched by another peer for us."""
 
 
 @dataclass(slots=True)
@@ -99,6 +117,8 @@ class Outstanding(Generic[M]):
     wait_ns: int
     arrived: bool = False
     """A report that the coordinator has, but not yet the tracker."""
+    receipts: list[Receipt] = field(default_factory=list)
+    """One for each piece in it that others have searched."""
 
 
 @dataclass(slots=True)
@@ -112,6 +132,8 @@ class Holding:
     report_at: int
     epoch: int = 0
     """Of the coordinator; 0 if no tracker knows the job."""
+    ancestors: tuple[NodeId, ...] = ()
+    """Through whom the one we call coordinator gets it, if it only passes it on: the true one first."""
     priority: int = PRIORITY_DEFAULT
     silent: bool = False
     """The coordinator says nothing any more; the tracker will name another."""
@@ -132,6 +154,10 @@ class Holding:
     orphans: IntervalSet = field(default_factory=IntervalSet)
     """Searched for an earlier coordinator, who never said that it was kept; not yet in a report to this one."""
     orphan_hits: dict[int, bytes] = field(default_factory=dict)
+    receipts: dict[Received, Receipt] = field(default_factory=dict)
+    """Of reports of peers below us that may not be forgotten yet."""
+    taken: list[Receipt] = field(default_factory=list)
+    """Of pieces in the report that was put together last."""
     commitments: OrderedDict[LeaseId, Commitment] = field(default_factory=OrderedDict)
     """Of leases that have ended, the latest last."""
 
@@ -188,6 +214,7 @@ class Holding:
         With `everything`, leases without news are named too.
         """
         parts: list[Part] = []
+        self.taken = []
         room = HITS_PER_REPORT_MAX
         if self.orphans:
             parts.append(self._take_orphans(room))
@@ -207,7 +234,7 @@ class Holding:
                 break
         return tuple(parts)
 
-    def hand_over(self, coordinator: NodeId, epoch: int) -> None:
+    def hand_over(self, coordinator: NodeId, epoch: int, ancestors: tuple[NodeId, ...]) -> None:
         """Another coordinates from now on: all that is finished and not kept is for that one, and leases are over."""
         for report in self.reports.values():
             for part in report.message.parts:
@@ -221,13 +248,36 @@ class Holding:
         self.reports.clear()
         self.unreported = 0
         self.request = None
-        self.coordinator, self.epoch, self.silent = coordinator, epoch, False
+        for receipt in self.receipts.values():
+            receipt.pieces, receipt.orphans = 0, True
+        self.coordinator, self.epoch, self.ancestors, self.silent = coordinator, epoch, ancestors, False
 
     def orphan(self, spans: Iterable[Span], hits: Iterable[Hit]) -> None:
         """These were searched for a coordinator that was replaced."""
         for start, stop in spans:
             self.orphans.add(start, stop)
         self.orphan_hits.update(hits)
+
+    def receive(self, report: Received) -> Receipt | None:
+        """The receipt of a report that a peer sends us; None if we have it already."""
+        if report in self.receipts:
+            return None
+        receipt = self.receipts[report] = Receipt(report)
+        return receipt
+
+    def kept(self, receipts: Iterable[Receipt]) -> list[Received]:
+        """Pieces with these receipts are kept above us; returns reports of which nothing more has to be kept."""
+        for receipt in receipts:
+            receipt.pieces -= 1
+        quiet = not (self.reports or self.unreported or self.orphans)
+        done = [
+            receipt.report
+            for receipt in self.receipts.values()
+            if receipt.complete and receipt.pieces <= 0 and (quiet or not receipt.orphans)
+        ]
+        for report in done:
+            del self.receipts[report]
+        return done
 
     def acknowledged(self, report: TaskReport) -> bool:
         """A report is in the ledger; whether a lease can now be said to have ended that could not before."""
@@ -258,7 +308,7 @@ class Holding:
             self.orphans.remove(start, end)
         mine = [n for n in hits if n < spans[-1][1]]
         return Part(
-            lease=0,
+            lease=NO_LEASE,
             ended=False,
             done=tuple(Done(start, end - start) for start, end in spans),
             hits=tuple(Reported(n, self.orphan_hits.pop(n)) for n in mine),
@@ -273,6 +323,9 @@ class Holding:
             if taken and len(lease.pieces[0].hits) > room:
                 break
             taken.append(lease.pieces.popleft())
+            receipt = taken[-1].receipt
+            if receipt is not None:
+                self.taken.append(receipt)
             room -= len(taken[-1].hits)
         self.unreported -= len(taken)
         return taken

@@ -1,11 +1,11 @@
-"""Sets of integers as sorted, disjoint, half-open intervals; small in memory while small, quick when there are millions.
+"""Sets of integers as sorted, disjoint, half-open intervals: quick with millions of them, small with a few.
 
-What is held are the *edges* in one ascending list: start, stop, start, stop … Whatever lies behind an even number of
-edges is outside, behind an odd number inside. A set of more than `EDGES_MAX` edges has its list cut into chunks.
+What is held is one ascending list of *edges*: start, stop, start, stop … An integer with an even number of edges at or
+below it is outside, one with an odd number inside. Beyond `EDGES_MAX` edges the list is cut into chunks.
 
-Of k intervals held: to ask whether something is in costs O(log k) comparisons; `overlap` and every change cost
-O(log k + touched intervals), and then O(EDGES_MAX + k / EDGES_MAX) words are moved, as one block, at worst. Only what
-looks at all of a set (`for`, `==`, a copy) costs O(k), and `len` of a large one O(k / EDGES_MAX).
+With k intervals held, whether something is in the set takes O(log k). A change and `overlap` take O(log k + intervals
+touched); besides they move, as blocks, O(EDGES_MAX + k / EDGES_MAX) words at worst. `len` of a large set takes
+O(k / EDGES_MAX). Only what looks at a whole set (`for`, `==`) takes O(k).
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from itertools import chain
 
 from zlb.core.ids import Span
 
-EDGES_MAX = 1024
-"""Edges in one list: two for each interval. With 10^6 intervals 512 to 2048 are equally good (bench/ledger.py)."""
+EDGES_MAX = 512
+"""Edges in one list, two for each interval. 256 to 1024 are about equally quick with 10^6 intervals."""
 OUT, IN = 0, 1
+"""What the number of edges at or below an integer is modulo 2."""
 
 
 class IntervalSet:
@@ -121,22 +122,26 @@ class IntervalSet:
             where = chunks.find(start, stop)
             edges = chunks.join(*where)
         first, last = bisect_left(edges, start), bisect_right(edges, stop)
-        if first == last and first & 1 == to:
-            return []
-        changed, kept = edges[first:last], []
-        if first & 1 != to:
-            changed.insert(0, start)
-            kept.append(start)
-        if last & 1 != to:
-            changed.append(stop)
-            kept.append(stop)
-        edges[first:last] = kept
-        parts, size = [], 0
-        for part in _spans(changed):
-            a, b = part
-            if a < b:  # else an edge was there already
-                parts.append(part)
-                size += b - a
+        if first == last:  # no edge is met: all of it is inside, or all of it outside
+            if first & 1 == to:
+                return []
+            edges[first:last] = start, stop
+            parts, size = [(start, stop)], stop - start
+        else:
+            changed, kept = edges[first:last], []
+            if first & 1 != to:
+                changed.insert(0, start)
+                kept.append(start)
+            if last & 1 != to:
+                changed.append(stop)
+                kept.append(stop)
+            edges[first:last] = kept
+            parts, size = [], 0
+            for part in _spans(changed):
+                a, b = part
+                if a < b:  # else an edge was there already
+                    parts.append(part)
+                    size += b - a
         self.measure += size if to == IN else -size
         if chunks is not None:
             chunks.replace(*where, edges)
@@ -193,7 +198,7 @@ def _spans(edges: list[int]) -> list[Span]:
 
 
 def _cut(edges: list[int]) -> list[list[int]]:
-    """A list in halves, if it is too long; in as many as it takes."""
+    """A list that is too long as several, about half as long as they may be; none if there are no edges."""
     if len(edges) <= EDGES_MAX:
         return [edges] if edges else []
     intervals, halves = len(edges) // 2, len(edges) // (EDGES_MAX // 2)

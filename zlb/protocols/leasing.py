@@ -90,14 +90,14 @@ class Lessor(Core):
             self.hungry[node] = now + ASK_AGAIN_NS
         return told
 
-    def on_tick(self, now: int) -> None:
-        """Let stragglers give back what the hungry could do, or have it done twice."""
+    def on_tick(self, now: int, leases: bool = True) -> None:
+        """Let stragglers give back what the hungry could do, or have it done twice, if any `leases` are given now."""
         self._split_at = now + self.config.split_ns * (1 + len(self.crew) // MANY)
         for node in list(self.hungry):
             hand = self.crew.get(node)
             if hand is None or hand.benched:
                 del self.hungry[node]
-        if self.ledger.unleased:
+        if self.ledger.unleased or not leases:
             return
         busy = [(self._left_ns(now, hand), hand.node) for hand in self.crew if hand.leases]
         busy.sort(reverse=True)
@@ -214,7 +214,8 @@ class Lessor(Core):
             silent = now - lease.heard_at > self.config.silence_ns // 2
             patience_ns = BACKUP_FACTOR * max(2 * self._expected_ns(lease), usual_ns) + SECOND
             late = now - lease.granted_at > patience_ns
-            if (silent or late) and lease.worker != thief and lease.twin is None and thief not in lease.said:
+            other = thief not in (lease.worker, *lease.said)
+            if (silent or late) and other and self.ledger.can_back_up(lease):
                 self._wanted[lease.id] = None
                 return
 

@@ -8,6 +8,7 @@ unverified is done, and was done by one worker only.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ from zlb.core.ids import LeaseId, NodeId, Span
 from zlb.core.limits import LATE_LEASES_MAX, UNVERIFIED_LEASES_MAX
 from zlb.protocols.examiner import NO_TERMS, Terms
 from zlb.protocols.intervals import IntervalSet
+
+NO_LEASE_ID = LeaseId(0)
+"""Under which a worker's word is kept about what it searched under no lease of ours."""
 
 
 @dataclass(slots=True)
@@ -29,12 +33,16 @@ class Lease:
     heard_at: int
     terms: Terms = NO_TERMS
     said: tuple[NodeId, ...] = ()
-    """Under a quorum: who has searched it before. For suspect integers: who has failed on them."""
+    """Who has failed on these integers before."""
     twin: LeaseId | None = None
     """The other lease over what remains of this one: a backup, or what it backs up."""
     recheck: bool = False
     """It is done already, and searched again to see whether it was."""
     granted_at: int = field(init=False)
+    gave_back: bool = field(init=False, default=False)
+    """Its worker has not searched all of it, and will not."""
+    told: list[int] = field(init=False, default_factory=list)
+    """Hits its worker has told of, though others may have told of them before."""
     split_at: int = field(init=False, default=-1)
     """When its worker was last asked to give some of it back."""
     remaining: IntervalSet = field(init=False)
@@ -96,6 +104,8 @@ class Ledger:
         self.released = 0
         """Integers that went back to the pool from a worker that fell silent or is not believed, who may have hashed
         some of them, that were adopted while others had them, or that were given to two on purpose."""
+        self.abandoned = IntervalSet()
+        """Integers not done whose worker vanished with them: somebody it passed them on to may have searched them."""
         self._next_id = 0
 
     # -- views
@@ -141,9 +151,13 @@ class Ledger:
         span = self.unleased.take_lowest(count)
         return None if span is None else self._new(worker, span, now)
 
+    def can_back_up(self, lease: Lease) -> bool:
+        """Whether another may search what remains of `lease`: once, and if that is in one piece."""
+        return len(lease.remaining) == 1 and lease.twin is None and not lease.recheck
+
     def back_up(self, lease: Lease, worker: NodeId, now: int) -> Lease | None:
-        """Lease what remains of `lease`, if that is in one piece, to `worker` too: whoever is first is first."""
-        if len(lease.remaining) != 1 or lease.twin is not None or lease.recheck:
+        """Lease what remains of `lease`, if that can be, to `worker` too: whoever is first is first."""
+        if not self.can_back_up(lease):
             return None
         (span,) = lease.remaining
         backup = self._new(worker, span, now, said=lease.said)
@@ -179,13 +193,18 @@ class Ledger:
             self.released += returned
         return returned
 
+    def abandon(self, lease: Lease) -> None:
+        """The worker of a live lease has vanished: what remains of it may have been searched by others, for it."""
+        for start, stop in () if lease.recheck else lease.remaining:
+            self.abandoned.add(start, stop)
+
     def give_back(self, lease: Lease, spans: Iterable[Span]) -> int:
         """The worker of a live lease will not search these: to the pool with what remains of them; how many."""
         if lease.id not in self.leases or lease.twin is not None or lease.recheck:
             return 0
         returned = 0
         for start, stop in spans:
-            lease.unreported.remove(start, stop)
+            lease.gave_back |= bool(lease.unreported.remove(start, stop))
             for low, high in lease.remaining.remove(start, stop):
                 self._put_back(lease, low, high)
                 returned += high - low
@@ -199,6 +218,8 @@ class Ledger:
             lease.remaining = IntervalSet()
             self.suspects.append(Suspect(remaining, workers))
             self.released += remaining.measure
+        elif lease.twin is not None:
+            self.leases[lease.twin].said = workers
         self.end(lease, silent=False)
         return workers
 
@@ -223,39 +244,30 @@ class Ledger:
     # -- results
 
     def report(self, lease: Lease, spans: Iterable[Span], hits: Sequence[int] = ()) -> News:
-        """Note that the worker of `lease` has searched `spans` of it and found `hits`."""
+        """Note that the worker of `lease` has searched `spans` of it and found `hits`, ascending."""
         spans = list(spans)
         for start, stop in spans:
-            self.tested += sum(b - a for a, b in lease.unreported.remove(start, stop))
+            for a, b in lease.unreported.remove(start, stop):
+                self.tested += b - a
+                lease.told += hits[bisect_left(hits, a) : bisect_left(hits, b)]
         if lease.recheck:
             return News([], [], [], [])
         fresh = self._finish(spans, lease)
-        found = IntervalSet(fresh)
-        mine = [n for n in hits if n in found]
-        if fresh:
-            leases = self.unverified.setdefault(lease.worker, OrderedDict())
-            one = leases.setdefault(lease.id, Unverified())
-            for start, stop in fresh:
-                one.spans.add(start, stop)
-            one.hits += mine
-            if len(leases) > UNVERIFIED_LEASES_MAX:
-                leases.popitem(last=False)
-        return News(fresh, fresh, mine, [])
+        return News(fresh, fresh, self._take_word(lease.worker, lease.id, fresh, hits), [])
 
-    def adopt(self, spans: Iterable[Span]) -> list[Span]:
-        """Note that somebody has searched `spans` under no lease of ours; returns what nobody had reported before."""
+    def adopt(self, worker: NodeId, spans: Iterable[Span], hits: Sequence[int] = ()) -> list[Span]:
+        """Note that `worker` has searched `spans` under no lease of ours; returns what nobody had reported before."""
         spans = list(spans)
         size = sum(stop - start for start, stop in spans)
         self.tested += size
         fresh = self._finish(spans, None)
         self.released += size - sum(stop - start for start, stop in fresh)
+        self._take_word(worker, NO_LEASE_ID, fresh, hits)
         return fresh
 
     def hits_of(self, lease: Lease) -> list[int]:
-        """What the worker of `lease` found there first."""
-        leases = self.unverified.get(lease.worker)
-        one = None if leases is None else leases.get(lease.id)
-        return [] if one is None else one.hits
+        """What the worker of `lease` has told of, though others may have told of it before."""
+        return lease.told
 
     def disbelieve(self, worker: NodeId) -> Unverified:
         """What is done by the word of `worker` alone is to be done anew; returns what that is."""
@@ -311,6 +323,20 @@ class Ledger:
             twin.twin = None
         return twin
 
+    def _take_word(self, worker: NodeId, lease: LeaseId, fresh: list[Span], hits: Sequence[int]) -> list[int]:
+        """So far `fresh` is done by the word of `worker` alone; returns the hits in it."""
+        found = IntervalSet(fresh)
+        mine = [n for n in hits if n in found]
+        if fresh:
+            leases = self.unverified.setdefault(worker, OrderedDict())
+            one = leases.setdefault(lease, Unverified())
+            for start, stop in fresh:
+                one.spans.add(start, stop)
+            one.hits += mine
+            if len(leases) > UNVERIFIED_LEASES_MAX:
+                leases.popitem(last=False)
+        return mine
+
     def _put_back(self, lease: Lease, start: int, stop: int) -> None:
         if lease.said:
             self.suspects.append(Suspect(IntervalSet([(start, stop)]), lease.said))
@@ -322,6 +348,7 @@ class Ledger:
         for start, stop in spans:
             for low, high in self.wanted.overlap(start, stop):
                 new = self.done.add(low, high)
+                self.abandoned.remove(low, high)
                 fresh += new
                 for a, b in new:
                     self._no_longer_open(lease, a, b)
@@ -333,7 +360,8 @@ class Ledger:
                 self.leases[lease.twin].remaining.remove(start, stop)
             return
         # a late report: the integers are back in the pool or leased to another
-        self.unleased.remove(start, stop)
+        if sum(b - a for a, b in self.unleased.remove(start, stop)) == stop - start:
+            return
         for suspect in self.suspects:
             suspect.spans.remove(start, stop)
         self.suspects = [suspect for suspect in self.suspects if suspect.spans]

@@ -52,6 +52,8 @@ class Commitment:
 
 def opens(root: bytes, blocks: int, block: int, samples: Sequence[int], path: Sequence[bytes]) -> bool:
     """Whether whoever committed to `root` over so many blocks committed to these samples of that block."""
+    if not 0 <= block < blocks:
+        return False  # nor is there one that an odd level seems to repeat
     node, width = _leaf(samples), blocks
     for sibling in path:
         if width <= 1:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from zlb.core.config import CoordinatorConfig, Method
 from zlb.core.ids import LeaseId, NodeId, Span
 from zlb.protocols.intervals import IntervalSet
-from zlb.protocols.ledger import Lease, Ledger, News, Unverified
+from zlb.protocols.ledger import Lease, Ledger, News, Suspect, Unverified
 
 
 def new_ledger(config: CoordinatorConfig, spans: Iterable[Span], done: Iterable[Span]) -> Ledger:
@@ -23,12 +23,13 @@ def new_ledger(config: CoordinatorConfig, spans: Iterable[Span], done: Iterable[
 
 
 class Opinion(NamedTuple):
-    """`workers` have searched `[start, stop)`, and found `hits`; more are to search it."""
+    """`workers` have searched `[start, stop)`, and found `hits`; more are to search it, but not who has `failed` on it."""
 
     start: int
     stop: int
     workers: tuple[NodeId, ...]
     hits: tuple[int, ...]
+    failed: tuple[NodeId, ...] = ()
 
 
 class QuorumLedger(Ledger):
@@ -58,17 +59,18 @@ class QuorumLedger(Ledger):
     def lease(self, worker: NodeId, count: int, now: int) -> Lease | None:
         """See `Ledger.lease`; integers that others have searched come before those nobody has."""
         for number, opinion in enumerate(self.opinions):
-            if worker not in opinion.workers:
+            if worker not in opinion.workers and worker not in opinion.failed:
                 stop = min(opinion.stop, opinion.start + count)
                 self.opinions[number : number + 1] = _cut(opinion, stop, opinion.stop)
-                lease = self._new(worker, (opinion.start, stop), now)
+                lease = self._new(worker, (opinion.start, stop), now, opinion.failed)
                 self._told[lease.id] = opinion
+                self.released += lease.size
                 return lease
         return super().lease(worker, count, now)
 
-    def back_up(self, _lease: Lease, _worker: NodeId, _now: int) -> Lease | None:
-        """Nothing is: all of it will be searched by others anyway."""
-        return None
+    def can_back_up(self, _lease: Lease) -> bool:
+        """Nothing need be: all of it will be searched by others anyway."""
+        return False
 
     def report(self, lease: Lease, spans: Iterable[Span], hits: Sequence[int] = ()) -> News:
         """See `Ledger.report`."""
@@ -81,10 +83,10 @@ class QuorumLedger(Ledger):
                 mine = self.unleased.remove(start, stop)
             for a, b in mine:
                 found = tuple(n for n in hits if a <= n < b)
-                self._hear(lease.worker, told, Opinion(a, b, (lease.worker,), found), news)
+                self._hear(lease.worker, told, Opinion(a, b, (lease.worker,), found, lease.said), news)
         return news
 
-    def adopt(self, spans: Iterable[Span]) -> list[Span]:
+    def adopt(self, worker: NodeId, spans: Iterable[Span], hits: Sequence[int] = ()) -> list[Span]:
         """Nothing is taken over from an earlier epoch but what was done then: who has told what is not in the log."""
         size = sum(stop - start for start, stop in spans)
         self.tested += size
@@ -99,9 +101,13 @@ class QuorumLedger(Ledger):
             others = tuple(node for node in opinion.workers if node != worker)
             if others:
                 self.opinions.append(opinion._replace(workers=others))
+                continue
+            span = opinion.start, opinion.stop
+            if opinion.failed:
+                self.suspects.append(Suspect(IntervalSet([span]), opinion.failed))
             else:
-                self.unleased.add(opinion.start, opinion.stop)
-                _lose(lost, opinion)
+                self.unleased.add(*span)
+            _lose(lost, opinion)
         for lease_id, opinion in list(self._told.items()):
             others = tuple(node for node in opinion.workers if node != worker)
             self._told[lease_id] = opinion._replace(workers=others)
@@ -111,6 +117,16 @@ class QuorumLedger(Ledger):
                     _lose(lost, *_cut(opinion, start, stop))
         self.released += lost.spans.measure
         return lost
+
+    def suspect(self, lease: Lease) -> tuple[NodeId, ...]:
+        """See `Ledger.suspect`; what others have told of it is still their word."""
+        told = self._told.get(lease.id)
+        if told is None:
+            return super().suspect(lease)
+        workers = (*lease.said, lease.worker)
+        self._told[lease.id] = told._replace(failed=workers)
+        self.end(lease, silent=True)
+        return workers
 
     def end(self, lease: Lease, silent: bool) -> int:
         """See `Ledger.end`."""
@@ -125,7 +141,7 @@ class QuorumLedger(Ledger):
 
     def _hear(self, worker: NodeId, told: Opinion | None, mine: Opinion, news: News) -> None:
         """One more worker has searched this piece; `told` is what those before it have."""
-        start, stop, _, found = mine
+        start, stop, _, found, failed = mine
         before = () if told is None else tuple(n for n in told.hits if start <= n < stop)
         others = () if told is None else told.workers
         news.withheld.extend((worker, n) for n in before if n not in found)
@@ -133,7 +149,7 @@ class QuorumLedger(Ledger):
         news.hits.extend(n for n in found if n not in before)
         if not others:
             news.first.append((start, stop))
-        together = Opinion(start, stop, (*others, worker), tuple(sorted({*before, *found})))
+        together = Opinion(start, stop, (*others, worker), tuple(sorted({*before, *found})), failed)
         if len(together.workers) >= self.copies:
             self.done.add(start, stop)
             news.done.append((start, stop))

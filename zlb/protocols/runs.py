@@ -6,12 +6,13 @@ follow each other and are asked for the same samples.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from zlb.core.config import WorkerConfig
 from zlb.core.effects import Effect
 from zlb.core.events import Notice
-from zlb.core.ids import RunId
+from zlb.core.ids import JobId, RunId
 from zlb.core.limits import HITS_PER_REPORT_MAX, MS, PIECES_UNREPORTED_MAX, SECOND, TEXT_BYTES_MAX
 from zlb.core.node import Core
 from zlb.core.work import Failed, Outcome, Search, Searched
@@ -42,14 +43,10 @@ class Runs(Core):
     def start(self) -> None:
         """Start what there is room for, from at most one lease per slot, oldest first."""
         while len(self.running) < 2 * self.config.slots and self.queue and not self.halted:
-            front = [
-                (job, lease)
-                for job, lease in self.queue[: self.config.slots]
-                if job.unreported < PIECES_UNREPORTED_MAX
-            ]
+            front = self._front()
             if not front:
                 return
-            job, lease = min(front, key=lambda pair: pair[1].running)
+            job, lease = front[0]
             spec = job.spec
             assert spec is not None, "leases come with a spec"
             rate = job.rate or self.rates.get(spec.kernel, 0.0)
@@ -60,6 +57,19 @@ class Runs(Core):
             self.running[run_id] = run = Running(job, tuple(shares))
             span = run.start, run.stop
             self._run(run_id, Search(spec.kernel, spec.params, *span, max(hits_max, 1), lease.patterns))
+
+    def _front(self) -> list[tuple[Holding, HeldLease]]:
+        """What may be started next, best first: of the jobs that matter most, whichever has least going; of each job
+        its oldest leases, one per slot."""
+        by_job: dict[JobId, list[tuple[Holding, HeldLease]]] = {}
+        for job, lease in self.queue:
+            mine = by_job.setdefault(job.job, [])
+            if job.unreported < PIECES_UNREPORTED_MAX and len(mine) < self.config.slots:
+                mine.append((job, lease))
+        front = [pair for mine in by_job.values() for pair in mine]
+        going = Counter(run.holding.job for run in self.running.values())
+        front.sort(key=lambda pair: (-pair[0].priority, going[pair[0].job], pair[1].running))
+        return front
 
     def on_done(self, run_id: RunId, outcome: Outcome) -> Running:
         """A run has come back: give each lease its share of it; returns whose it was."""
@@ -96,6 +106,14 @@ class Runs(Core):
     def unqueue(self, lease: HeldLease) -> None:
         """Start nothing more of it."""
         self.queue = [pair for pair in self.queue if pair[1] is not lease]
+
+    def see_if_enough(self, job: Holding, lease: HeldLease) -> bool:
+        """Whether a lease has all the hits that are wanted of it: then the rest of it goes back to the pool."""
+        enough = job.spec is not None and 0 < job.spec.hits_max <= lease.hits
+        if enough:
+            self.unqueue(lease)
+            lease.todo.clear()
+        return enough
 
     def _take(self, job: Holding, lease: HeldLease, count: int) -> Share:
         """The next at most `count` integers of a queued lease, all of them if the rate is unknown (0)."""
@@ -138,11 +156,9 @@ class Runs(Core):
                 )
                 busy_ns = outcome.busy_ns * (done_to - start) // tested
                 job.add_piece(lease, Piece(start, done_to, mine, busy_ns, samples))
-            if job.spec is not None and job.spec.hits_max and lease.hits >= job.spec.hits_max:
-                self.unqueue(lease)  # enough: the rest of the lease goes back to the pool
-                lease.todo.clear()
-            elif done_to < stop and not self.halted and not lease.error:
-                self._put_back(job, lease, done_to, stop)
+            goes_on = not (self.see_if_enough(job, lease) or self.halted or lease.error)
+            if goes_on and done_to < stop:
+                self.put_back(job, lease, done_to, stop)
 
     def _failed(self, run: Running, detail: str) -> None:
         """Fail the lease, and give back what it has not begun. Of several that shared a run each is run alone first, to
@@ -153,14 +169,15 @@ class Runs(Core):
                 continue
             if len(run.shares) > 1 and not self.halted:
                 lease.alone = True
-                self._put_back(job, lease, start, stop)
+                self.put_back(job, lease, start, stop)
                 continue
             lease.error = detail[:TEXT_BYTES_MAX] or "failed"
             self.unqueue(lease)
             lease.shrink(0)
             self._emit(Notice(f"job {job.job}: {detail}"))
 
-    def _put_back(self, job: Holding, lease: HeldLease, start: int, stop: int) -> None:
+    def put_back(self, job: Holding, lease: HeldLease, start: int, stop: int) -> None:
+        """These integers of a lease have to be started after all."""
         if not lease.todo:
             self.queue.insert(0, (job, lease))
         lease.todo.add(start, stop)

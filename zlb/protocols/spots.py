@@ -143,7 +143,7 @@ class Spots(Core):
         for start, stop in again.unreported:
             done.remove(start, stop)
         if not done:  # given up without having begun: for another
-            spot.again = None
+            self.on_expired(again)
             return None
         return self._judge(spot, again.worker, done)
 

@@ -12,6 +12,8 @@ Reports and requests wait for the next tick, so that all that happened in one wa
 
 from __future__ import annotations
 
+import itertools
+import random
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator
 
@@ -22,7 +24,6 @@ from zlb.core.ids import JobId, LeaseId, NodeId, RunId
 from zlb.core.limits import (
     ENDED_JOBS_MAX,
     JOBS_PER_WORKER_MAX,
-    LEASES_PER_MESSAGE_MAX,
     LOAD_NS_MAX,
     MS,
     REPORTS_UNACKED_MAX,
@@ -32,8 +33,10 @@ from zlb.core.limits import (
 from zlb.core.load import Load
 from zlb.core.node import Core
 from zlb.core.timers import NEVER
-from zlb.core.work import Outcome
-from zlb.protocols.holdings import HeldLease, Holding, M, Outstanding
+from zlb.core.work import Checker, Oracle, Outcome
+from zlb.protocols.holdings import HeldLease, Holding
+from zlb.protocols.pulling import Pull
+from zlb.protocols.redistribution import Redistribution
 from zlb.protocols.runs import Runs
 from zlb.wire.messages import (
     JobAdvert,
@@ -48,10 +51,13 @@ from zlb.wire.messages import (
     TaskTransfer,
 )
 
-AHEAD_MAX = 64
-"""Leases held ahead of a slot, however short: a request for more would name too many."""
 SAMPLES_MAX = SAMPLES_PER_PART_MAX // 2
 """Samples that may be expected of one pattern of a lease: so many still fit a report if chance has it."""
+
+
+def cannot_check(kernel: str, _params: bytes) -> Oracle | str:
+    """A `Checker` of who is given no jobs to coordinate, and believes those it passes work on to."""
+    return f"hits of kernel {kernel} cannot be checked here"
 
 
 class Worker(Core):
@@ -60,7 +66,16 @@ class Worker(Core):
     `rates` are integers a second and slot, by kernel, as far as known; `run_ids` numbers the runs of this process.
     """
 
-    def __init__(self, me: NodeId, incarnation: int, config: WorkerConfig, run_ids: Iterator[int]) -> None:
+    def __init__(
+        self,
+        me: NodeId,
+        incarnation: int,
+        config: WorkerConfig,
+        run_ids: Iterator[int],
+        sequence: Iterator[int] | None = None,
+        checker: Checker = cannot_check,
+        rng: random.Random | None = None,
+    ) -> None:
         super().__init__()
         self.me, self.incarnation, self.config = me, incarnation, config
         self.rates: dict[str, float] = {}
@@ -68,12 +83,17 @@ class Worker(Core):
         """Whether to ask for leases; what adverts say is remembered all the same."""
         self._jobs: dict[JobId, Holding] = {}
         self._runs = Runs(config, run_ids, self.rates)
+        numbers = itertools.count(1) if sequence is None else sequence
+        dice = rng or random.Random(incarnation)
+        about = self._runs, self._jobs, numbers, checker, dice
+        self.redistribution = Redistribution(me, incarnation, config, *about)
         self._ended: OrderedDict[tuple[NodeId, JobId], None] = OrderedDict()
-        self._sequence = 0
+        self._sequence = itertools.count(1)
         """Of requests and reports alike; never starts anew in this incarnation, even for a job taken up again."""
-        self._ahead = 1
-        """Leases held ahead of each slot."""
+        self._pull = Pull(incarnation, config, self.rates, self._sequence, self._slots_below)
         self._ask_at = NEVER
+        self._patience_ns = config.silence_ns + config.orphan_ns
+        """After the last word of who passed a job on to us."""
         self._stopping = False
         self.resting = False
         """Whether the owner of the machine needs it: then nothing is searched, and nothing held."""
@@ -99,7 +119,7 @@ class Worker(Core):
     def load(self) -> Load:
         """Time left for what is held, at the measured rates."""
         rate = max(self.rates.values(), default=0.0)
-        left = sum(job.left / (self._rate(job) or rate or 1.0) for job in self._jobs.values())
+        left = sum(job.left / (self._pull.rate(job) or rate or 1.0) for job in self._jobs.values())
         left += sum((run.stop - run.start) / (rate or 1.0) for run in self._runs.running.values())
         left_ns = min(int(left * SECOND / self.config.slots), LOAD_NS_MAX)
         return Load(left_ns, rate, self._held(), self.config.slots)
@@ -108,11 +128,13 @@ class Worker(Core):
 
     def deadline(self) -> int:
         """ns; the next report, repetition or silence."""
-        at = self._ask_at
+        at = min(self._ask_at, self.redistribution.deadline())
         for job in self._jobs.values():
             at = min(at, job.report_at)
             if not job.silent:
                 at = min(at, job.heard_at + self.config.silence_ns)
+            elif not job.epoch:
+                at = min(at, job.heard_at + self._patience_ns)
             if job.request is not None:
                 at = min(at, job.request.resend_at)
             for report in job.reports.values():
@@ -124,6 +146,8 @@ class Worker(Core):
         for job in list(self._jobs.values()):
             if now - job.heard_at >= self.config.silence_ns and not job.silent:
                 self._orphan(job, f"no word from {job.coordinator}")
+            elif job.silent and not job.epoch and now - job.heard_at >= self._patience_ns:
+                self._drop(job, f"{job.coordinator} is gone, and nobody else passes it on")
             if job.job not in self._jobs:
                 continue
             if now >= job.report_at:
@@ -135,10 +159,13 @@ class Worker(Core):
                     again.resend_at = now + again.wait_ns
                     self._send(job.coordinator, again.message)
                     self._ask_at = now
+        self.redistribution.on_tick(now)
+        self._settle()
         if now >= self._ask_at:
             self._ask_at = NEVER
-            if self.ready:
-                self._ask(now)
+            if self.ready and not (self._stopping or self.resting):
+                self._pull.ask(now, self._jobs.values())
+                self._settle()
         return self._flush()
 
     def on_ready(self, now: int) -> list[Effect]:
@@ -154,11 +181,18 @@ class Worker(Core):
             ended = (NodeId(message.node), job_id) in self._ended
             if self._stopping or ended or len(self._jobs) >= JOBS_PER_WORKER_MAX:
                 return self._flush()
+            if self.me in message.ancestors:
+                return self._flush()
             job = Holding(job_id, NodeId(message.node), message.kernel, now, NEVER, message.epoch)
+            job.ancestors = tuple(map(NodeId, message.ancestors))
             self._jobs[job_id] = job
-        elif message.epoch > job.epoch > 0:
-            self._hand_over(now, job, NodeId(message.node), message.epoch)
+        elif self._is_better(job, message):
+            self._hand_over(now, job, message)
         if (job.coordinator, job.epoch) == (message.node, message.epoch):
+            if self.me in message.ancestors:  # a circle of orphans: let go
+                job.silent, job.heard_at = True, now - self.config.silence_ns
+                return self._flush()
+            job.ancestors = tuple(map(NodeId, message.ancestors))
             job.heard_at, job.silent, job.priority = now, False, message.priority
             job.unleased = message.unleased > 0
             if job.unleased:
@@ -185,7 +219,8 @@ class Worker(Core):
             else:
                 self._runs.queue.append((job, lease))
         if message.leases:
-            self._look_ahead(job, message.leases[-1].count)
+            self.redistribution.on_lease(now)
+            self._pull.look_ahead(job, message.leases[-1].count)
             if job.report_at == NEVER:
                 job.report_at = job.beat_at = now + self.config.report_ns
         limit_ns = self.config.rtt_ns_max
@@ -195,8 +230,39 @@ class Worker(Core):
         if self._stopping or self.resting or job.far:
             self._give_back(now, [job] if job.far else self._jobs.values())
         self._start_runs()
-        if self._room_is_worth_asking():
+        self.redistribution.feed(job)
+        if self._pull.is_worth_asking(len(self._runs.queue)):
             self._ask_at = now
+        self._settle()
+        return self._flush()
+
+    def on_child(self, now: int, src: NodeId, message: TaskRequest | TaskReport) -> list[Effect] | None:
+        """A request or report about a job that we pass on; None if we do not."""
+        if isinstance(message, TaskRequest):
+            if not self.redistribution.on_task_request(now, src, message):
+                return None
+            if self._jobs[JobId(message.job)].unleased:
+                self._ask_at = now
+        else:
+            job = self.redistribution.on_task_report(now, src, message)
+            if job is None:
+                return None
+            self._report_by(now + self.config.batch_ns, job)
+            self._start_runs()
+        self._settle()
+        return self._flush()
+
+    def on_neighbour(self, node: NodeId) -> list[Effect]:
+        """A new neighbour hears of what we pass on."""
+        self.redistribution.on_neighbour(node)
+        self._settle()
+        return self._flush()
+
+    def on_lost(self, node: NodeId) -> list[Effect]:
+        """A neighbour is gone: what it was to do for us is ours again."""
+        self.redistribution.on_lost(node)
+        self._start_runs()
+        self._settle()
         return self._flush()
 
     def on_task_ack(self, now: int, src: NodeId, message: TaskAck) -> list[Effect]:
@@ -205,6 +271,7 @@ class Worker(Core):
         if job is not None:
             self._acknowledged(now, job, message.sequence, message.kept)
             self._start_runs()
+            self._settle()
         return self._flush()
 
     def on_task_shrink(self, now: int, src: NodeId, message: TaskShrink) -> list[Effect]:
@@ -220,14 +287,13 @@ class Worker(Core):
         return self._flush()
 
     def on_task_prove(self, now: int, src: NodeId, message: TaskProve) -> list[Effect]:
-        """Open one block of what we committed to."""
+        """Open one block of what we committed to; say so if we cannot, for silence is held against us."""
         job = self._job_of(now, src, message.job)
-        if job is not None:
-            proof = job.commitments.get(LeaseId(message.lease))
-            shown: tuple[tuple[int, ...], tuple[bytes, ...]] = (), ()
-            if proof is not None and message.block < proof.blocks:
-                shown = proof.block(message.block), proof.path(message.block)
-            self._send(src, TaskProof(job.job, message.lease, message.block, *shown))
+        proof = None if job is None else job.commitments.get(LeaseId(message.lease))
+        shown: tuple[tuple[int, ...], tuple[bytes, ...]] = (), ()
+        if proof is not None and message.block < proof.blocks:
+            shown = proof.block(message.block), proof.path(message.block)
+        self._send(src, TaskProof(message.job, message.lease, message.block, *shown))
         return self._flush()
 
     def on_task_cancel(self, now: int, src: NodeId, message: TaskCancel) -> list[Effect]:
@@ -284,20 +350,21 @@ class Worker(Core):
         if hit or any(lease.finished for lease in leases):
             urgent = hit or not self._runs.queue or any(lease.error for lease in leases)
             self._report_by(now if urgent else now + self.config.batch_ns, job)
-            if self._room_is_worth_asking():
+            if self._pull.is_worth_asking(len(self._runs.queue)):
                 self._ask_at = now
         return self._flush()
 
     def on_stop(self, now: int) -> list[Effect]:
         """Take nothing more, stop what runs, give back what is left."""
         self._stopping = True
+        self.redistribution.take_back()
         return self.on_rest(now)
 
     def on_rest(self, now: int) -> list[Effect]:
         """Until `on_resume`: stop what runs, give back what is left, ask for nothing."""
         self.resting = True
         self._runs.halt()
-        self._out += self._runs.flush()
+        self._settle()
         self._give_back(now, self._jobs.values())
         return self._flush()
 
@@ -327,6 +394,7 @@ class Worker(Core):
         known, report.arrived = report.arrived, True
         if kept:
             del job.reports[sequence]
+            self.redistribution.on_kept(job, report.receipts)
         else:
             report.resend_at = now + self.config.kept_ns
             report.wait_ns = self.config.kept_ns // 2  # doubled when it is sent again
@@ -341,49 +409,6 @@ class Worker(Core):
             self._report_by(now, job)
         elif job.report_at == NEVER and job.leases:
             job.report_at = job.beat_at
-
-    def _ask(self, now: int) -> None:
-        """Ask for as many leases as there is room for, the job held least of first."""
-        room = (1 + self._ahead) * self.config.slots - self._held()
-        for job in self._jobs.values():  # a coordinator that had to be asked twice holds up no other
-            if job.request is not None and job.request.wait_ns == self.config.retry_ns_min:
-                room -= job.request.message.want
-        room = min(room, LEASES_PER_MESSAGE_MAX)
-        open_jobs = [
-            job
-            for job in self._jobs.values()
-            if job.unleased and job.request is None and not (job.silent or job.orphans or job.far)
-        ]
-        first = max((job.priority for job in open_jobs), default=0)
-        open_jobs = [job for job in open_jobs if job.priority == first]
-        open_jobs.sort(key=lambda job: (job.unfinished, job.job))
-        for left, job in zip(range(len(open_jobs), 0, -1), open_jobs, strict=True):
-            want = -(-room // left)
-            if want <= 0 or self._stopping or self.resting:
-                return
-            room -= want
-            self._sequence += 1
-            rate, knows = self._rate(job), job.spec is not None
-            about = self._sequence, want, rate, knows, job.epoch, self.config.slots, job.rtt_ns
-            request = TaskRequest(job.job, self.incarnation, *about)
-            job.request = self._send_until_answered(now, job, request)
-
-    def _rate(self, job: Holding) -> float:
-        """Integers a second and slot; 0 if nothing is known."""
-        return job.rate or self.rates.get(job.kernel, 0.0)
-
-    def _send_until_answered(self, now: int, job: Holding, message: M) -> Outstanding[M]:
-        self._send(job.coordinator, message)
-        return Outstanding(message, now, now + self.config.retry_ns_min, self.config.retry_ns_min)
-
-    def _look_ahead(self, job: Holding, count: int) -> None:
-        """Prefetch one lease per slot, or as many as last `ahead_ns` now that they hold `count` integers."""
-        lasts_ns = count * SECOND / (self._rate(job) or 1.0)
-        self._ahead = max(1, min(AHEAD_MAX, int(self.config.ahead_ns / max(lasts_ns, 1.0))))
-
-    def _room_is_worth_asking(self) -> bool:
-        """Long leases are asked for one by one, short ones when half of those held ahead are gone."""
-        return self._ahead == 1 or 2 * len(self._runs.queue) <= self._ahead * self.config.slots
 
     def _report_by(self, at: int, job: Holding) -> None:
         if job.unacknowledged < REPORTS_UNACKED_MAX:
@@ -403,16 +428,18 @@ class Worker(Core):
         if not parts:
             job.report_at = job.beat_at
             return
-        self._sequence += 1
-        report = TaskReport(job.job, self.incarnation, self._sequence, parts, job.epoch)
-        job.reports[self._sequence] = self._send_until_answered(now, job, report)
+        number = next(self._sequence)
+        report = TaskReport(job.job, self.incarnation, number, parts, job.epoch)
+        job.reports[number] = waiting = self._pull.until_answered(now, job, report)
+        waiting.receipts = job.taken
+        self._settle()
         if job.leases or job.orphans:
             job.report_at = now if job.unreported or job.orphans else job.beat_at
         self._start_runs()
 
     def _start_runs(self) -> None:
         self._runs.start()
-        self._out += self._runs.flush()
+        self._settle()
 
     def _give_back(self, now: int, jobs: Iterable[Holding]) -> None:
         """What has not been begun of these jobs is for others."""
@@ -423,23 +450,35 @@ class Worker(Core):
             self._report_by(now, job)
 
     def _orphan(self, job: Holding, why: str) -> None:
-        """The coordinator is gone: so is the job, unless a tracker will name another; then go on with what we hold."""
-        if job.epoch:
+        """The coordinator is gone: so is the job, unless a tracker will name another, or somebody else passes it on."""
+        if job.epoch or job.ancestors:
             job.silent = True
         else:
             self._drop(job, why)
 
-    def _hand_over(self, now: int, job: Holding, coordinator: NodeId, epoch: int) -> None:
+    def _is_better(self, job: Holding, advert: JobAdvert) -> bool:
+        """Whether to turn to whoever sends this advert instead of the one we work for."""
+        if self.me in advert.ancestors or advert.epoch < job.epoch:
+            return False
+        if advert.epoch > job.epoch > 0:
+            return True
+        if advert.epoch != job.epoch or advert.node == job.coordinator:
+            return False
+        idle = not (job.leases or job.reports or job.request)
+        return bool(job.ancestors) and (job.silent or (idle and len(advert.ancestors) < len(job.ancestors)))
+
+    def _hand_over(self, now: int, job: Holding, advert: JobAdvert) -> None:
         """Another coordinator: what runs ends by itself, what is not started is for it to lease."""
         for lease in job.leases.values():
             self._runs.unqueue(lease)
-        job.hand_over(coordinator, epoch)
+        job.hand_over(NodeId(advert.node), advert.epoch, tuple(map(NodeId, advert.ancestors)))
         job.report_at = (
             now if job.orphans else NEVER
         )  # before we ask for anything, so that it does not lease it anew
 
     def _drop(self, job: Holding, why: str) -> None:
         del self._jobs[job.job]
+        self.redistribution.drop(job, over=not why)
         for lease in job.leases.values():
             self._abandon(job, lease)
         job.leases.clear()
@@ -449,4 +488,11 @@ class Worker(Core):
     def _abandon(self, job: Holding, lease: HeldLease) -> None:
         job.unreported -= len(lease.pieces)
         self._runs.abandon(lease)
-        self._out += self._runs.flush()
+        self.redistribution.abandon(lease)
+        self._settle()
+
+    def _settle(self) -> None:
+        self._out += self._pull.flush() + self._runs.flush() + self.redistribution.flush()
+
+    def _slots_below(self, job: Holding) -> int:
+        return self.redistribution.slots(job.job)

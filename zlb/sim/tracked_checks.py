@@ -53,8 +53,8 @@ class SeenPeer(Peer):
             match effect:
                 case Send(_, TaskTransfer() as transfer) if transfer.leases:
                     coordinator = self.coordinators.coordinator(JobId(transfer.job))
-                    assert coordinator is not None
-                    self.checks.on_transfer(self._who, coordinator.epoch, transfer)
+                    if coordinator is not None:  # else it passes on what was leased to it
+                        self.checks.on_transfer(self._who, coordinator.epoch, transfer)
                 case Run(run_id, Search() as search):
                     self.checks.on_run(self._who, run_id, search)
         super()._absorb(now, effects)

@@ -20,7 +20,7 @@ from zlb.core.config import (
     WorkerConfig,
 )
 from zlb.core.effects import Effect
-from zlb.core.events import Event, JobEnded
+from zlb.core.events import Event, JobEnded, WorkerAccused
 from zlb.core.ids import Endpoint, JobId, NodeId
 from zlb.core.limits import MS, SECOND
 from zlb.core.node import Node
@@ -72,6 +72,22 @@ class Fleet:
         """How much longer than in production all periods are: a coordinator then hears as much as from
         `UNSCALED_PEERS` peers, however many there are."""
         return max(1.0, self.peers / UNSCALED_PEERS)
+
+    @property
+    def names(self) -> list[NodeId]:
+        """Of all machines."""
+        return [NodeId(f"p{number}") for number in range(self.peers)]
+
+    def rate_of(self, name: NodeId) -> float:
+        """Integers a second and slot of one machine when nothing slows it."""
+        return lognormal(stream(self.seed, f"rate/{name}"), self.rate, self.sigma)
+
+    def expected(self, hours: float) -> int:
+        """Integers that all together should test in so many virtual hours."""
+        availability = 1.0 if self.churn is None else self.churn.availability
+        undisturbed = 1 - DISTURBED_LOSS if self.disturbed else 1.0
+        rate = sum(map(self.rate_of, self.names)) * self.slots
+        return max(1, int(rate * hours * 3600 * availability * undisturbed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +180,8 @@ class Volunteers:
         self.job = Job(JobId("job"), KERNEL, PARAMS, ((0, size),), rule, 0 if rule is StopRule.ALL else 1)
         self.ended: JobEnded | None = None
         self.ended_at = 0
+        self.accused: list[NodeId] = []
+        """Those who told what cannot be true, in that order."""
         self.watch: Callable[[NodeId, Event], None] = lambda _node, _event: None
         self.volunteers: dict[NodeId, _Volunteer] = {}
         self.submitter: Submitter
@@ -173,24 +191,13 @@ class Volunteers:
         self.world.network.takes = lambda src, to: self._delays.get(src) or self._delays[to]
         self._dice = stream(fleet.seed, "volunteers")
         self._add_submitter(configure(config))
-        for number in range(fleet.peers):
-            self.add(NodeId(f"p{number}"), (cheats or {}).get(number))
-
-    @property
-    def rate(self) -> float:
-        """Integers a second that all machines test together if all are there and none is disturbed."""
-        return sum(one.pace.rate for one in self.volunteers.values()) * self.fleet.slots
-
-    def expected(self, hours: float) -> int:
-        """Integers that this fleet should test in so many virtual hours."""
-        availability = 1.0 if self.fleet.churn is None else self.fleet.churn.availability
-        undisturbed = 1 - DISTURBED_LOSS if self.fleet.disturbed else 1.0
-        return max(1, int(self.rate * hours * 3600 * availability * undisturbed))
+        for number, name in enumerate(fleet.names):
+            self.add(name, (cheats or {}).get(number))
 
     def add(self, name: NodeId, cheat: Cheat | None = None) -> None:
         """One more machine, from now on; one that cheats comes back under a new name by being added once more."""
         fleet, dice = self.fleet, stream(self.fleet.seed, f"volunteer/{name}")
-        rate = lognormal(dice, fleet.rate, fleet.sigma)
+        rate = fleet.rate_of(name)
         pace: Pace = Disturbed(rate, dice) if fleet.disturbed else Steady(rate)
         self._delays[name] = int(lognormal(self._dice, fleet.rtt_ns, fleet.rtt_sigma) / 2)
 
@@ -217,6 +224,11 @@ class Volunteers:
             stays = ((now + since, now + to) for since, to in drawn)
         self._stay_on(one, stays)
 
+    def whitewash(self, old: NodeId, new: NodeId, cheat: Cheat | None) -> None:
+        """Who was found out goes, and comes back at once as somebody nobody knows."""
+        self.kill(self.world.now, old)
+        self.add(new, cheat)
+
     def kill(self, at: int, name: NodeId) -> None:
         """At `at`, its power goes; it does not come back by itself."""
         one = self.volunteers[name]
@@ -237,15 +249,12 @@ class Volunteers:
     def outcome(self) -> Run:
         """What has come of it by now."""
         at = self.ended_at if self.ended is not None else self.world.now
-        now = self.world.now
         return Run(
             fleet=self.fleet,
             status=self.ended.status if self.ended is not None else "open",
             size=self.job.size,
             done=self.submitter.coordinator.ledger.done.measure,
-            hashed=sum(
-                one.hashed + (one.cpu.hashed(now) if one.cpu else 0) for one in self.volunteers.values()
-            ),
+            hashed=sum(self.hashed(name) for name in self.volunteers),
             capacity=sum(self.capacity(name, at) for name in self.volunteers),
             elapsed_ns=at,
             departures=self.world.counts["crashes"],
@@ -259,6 +268,16 @@ class Volunteers:
         one = self.volunteers[name]
         there = [(since, min(to, until)) for since, to in one.stays if since < until]
         return sum(one.pace.done(*stay) for stay in there) * self.fleet.slots
+
+    def hashed(self, name: NodeId) -> int:
+        """Integers that came out of the slots of a machine."""
+        one = self.volunteers[name]
+        return one.hashed + (one.cpu.hashed(self.world.now) if one.cpu is not None else 0)
+
+    def said(self, name: NodeId) -> int:
+        """Integers that the coordinator believes a machine to have tested."""
+        hand = self.submitter.coordinator.foreman.crew.get(name)
+        return hand.tested if hand is not None else 0
 
     # -- machines
 
@@ -297,4 +316,6 @@ class Volunteers:
     def _on_event(self, node: NodeId, event: Event) -> None:
         if isinstance(event, JobEnded):
             self.ended, self.ended_at = event, self.world.now
+        if isinstance(event, WorkerAccused):
+            self.accused.append(event.node)
         self.watch(node, event)

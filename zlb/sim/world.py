@@ -36,6 +36,9 @@ RUN, TICK = 0, 1
 class Onlooker:
     """Sees what happens in a world, as it happens; this one looks away."""
 
+    def heard(self, machine: Machine, src: NodeId, message: Message) -> None:
+        """A message has come to a node, which is told of it next."""
+
     def returned(self, machine: Machine, effects: list[Effect]) -> None:
         """A node has taken a step that came to `effects`; none is performed yet."""
 
@@ -254,6 +257,7 @@ class World:
         def arrive(machine: Machine) -> None:
             if machine.node is not None:
                 self.network.heard(src, receiver, message)
+                self.onlooker.heard(machine, src, message)
                 self._perform(machine, machine.node.on_message(self.now, src, message))
 
         self._at(self.now + delay, receiver, arrive)

@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 
 from zlb.core.ids import Span
 from zlb.core.limits import (
+    ANCESTORS_MAX,
     BLOCKS_MAX,
     DIGEST_BYTES,
     HITS_PER_REPORT_MAX,
@@ -106,6 +107,7 @@ class JobAdvert(Advert, frozen=True):
     unleased: Count
     epoch: Count = 0
     priority: Annotated[int, Meta(ge=0, le=PRIORITY_MAX)] = PRIORITY_DEFAULT
+    ancestors: Annotated[tuple[Name, ...], Meta(max_length=ANCESTORS_MAX)] = ()
 
 
 class TaskRequest(Message, frozen=True):

@@ -43,7 +43,7 @@ class ChurnRow:
 
 def one(name: str, fleet: Fleet, hours: float) -> ChurnRow:
     """The job that `fleet` should finish in so many hours, hits planted."""
-    size = Volunteers(fleet, 1).expected(hours)
+    size = fleet.expected(hours)
     dice = stream(fleet.seed, "hits")
     hits = sorted({dice.randrange(size) for _ in range(HITS)})
     room, found = Volunteers(fleet, size, hits), list[int]()
