@@ -15,17 +15,18 @@ from click.testing import Result
 from zlb.cli import certify
 from zlb.core.errors import ExitCode, ZlbError
 from zlb.core.ids import JobId, NodeId
-from zlb.core.work import Hit, Job, Pattern, Row, StopRule
+from zlb.core.work import Hit, Job, Row, StopRule
 from zlb.drivers.keys import FILE, own_key
 from zlb.kernels.hashes import SHA256
+from zlb.protocols.examiner import share_pattern, share_word
 from zlb.wire import values
 
 Call = Callable[..., Result]
 PARAMS: dict[str, object] = {"difficulty": 8}
 CHECK, WORD = SHA256.checker(PARAMS), SHA256.sampler(PARAMS)
-PATTERN = Pattern(0x0F000000, 0)
 STARTED = 1_795_285_271_000_000_000
 JOB = Job(JobId("j-7Q2MXK"), "sha256", values.pack(PARAMS), ((0, 1024),), StopRule.ALL, 0)
+PATTERN = share_pattern(share_word(JOB.id, JOB.params), 0xF)
 
 
 def row(start: int, stop: int, peer: str = "p-3f") -> Row:
@@ -166,7 +167,9 @@ def test_a_kernel_that_is_not_here_leaves_it_open(call: Call, tmp_path: Path) ->
 
 def test_parameters_that_make_no_puzzle_leave_it_open(call: Call, tmp_path: Path) -> None:
     for params in (values.pack({"difficulty": 999}), b"\xc1"):
-        done = call("verify", str(written(tmp_path, job=JOB._replace(params=params))))
+        theirs = share_pattern(share_word(JOB.id, params), 0xF)
+        rows = [one._replace(pattern=theirs) for one in ROWS]
+        done = call("verify", str(written(tmp_path, job=JOB._replace(params=params), rows=rows)))
         assert done.exit_code == 6 and done.stdout.endswith("verdict unchecked\n")
 
 

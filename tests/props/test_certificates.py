@@ -6,14 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zlb.core.ids import JobId, NodeId, Span
-from zlb.core.work import Hit, Job, Oracle, Pattern, Row, StopRule
+from zlb.core.work import Hit, Job, Oracle, Row, StopRule
 from zlb.protocols.certificate import Certificate, decode, encode
+from zlb.protocols.examiner import share_pattern, share_word
 from zlb.protocols.verdict import verify
 
 TOP = 3000
 PRIME = 2654435761
 """Times it, modulo 2^32, integers are spread evenly: as many match a pattern as are to be expected."""
 HITS_EVERY = 97
+JOB, PARAMS = JobId("j-1"), b"\x80"
+SHARE_WORD = share_word(JOB, PARAMS)
 
 
 def word(n: int) -> int:
@@ -43,7 +46,7 @@ class Cut:
             if a < b
         ]
         hits = tuple(Hit(n, found) for a, b in spans for n in range(a, b) if (found := check(n)))
-        job = Job(JobId("j-1"), "k", b"\x80", spans, StopRule.ALL, 0)
+        job = Job(JOB, "k", PARAMS, spans, StopRule.ALL, 0)
         return Certificate(job, "complete", hits, tuple(rows), 10**18, NodeId("c-1"), bytes(32))
 
     def row(self, number: int, span: Span) -> Row:
@@ -51,7 +54,7 @@ class Cut:
         if bits < 0:
             return Row(*span, NodeId(f"p-{number % 3}"), None, (), number)
         mask = 2**bits - 1
-        pattern = Pattern(mask, number * 5 & mask)
+        pattern = share_pattern(SHARE_WORD, mask)
         shares = tuple(n for n in range(*span) if word(n) & mask == pattern.value)
         return Row(*span, NodeId(f"p-{number % 3}"), pattern, shares, number)
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from pytest import MonkeyPatch
 
 from zlb.core.ids import LeaseId, NodeId, Span
 from zlb.core.limits import LATE_LEASES_MAX
@@ -187,7 +187,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.patch = MonkeyPatch()
+        self.patch = pytest.MonkeyPatch()
         self.patch.setattr(module, "UNVERIFIED_LEASES_MAX", WINDOW)
         self.truncated = False
         self.last: tuple[Lease, Span, list[int]] | None = None

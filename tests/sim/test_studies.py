@@ -5,7 +5,8 @@ import io
 
 import pytest
 
-from zlb.sim.studies import chunks, churn, loss
+from zlb.core.config import Method
+from zlb.sim.studies import cheats, chunks, churn, loss
 from zlb.sim.studies.rows import as_csv
 
 TOLD: list[str] = []
@@ -72,12 +73,28 @@ def test_volunteers_who_come_and_go_are_used_well_and_miss_nothing() -> None:
     )  # of 100 s every departure costs much: 95 % of half an hour
 
 
-@pytest.mark.parametrize("study", [loss, chunks, churn], ids=lambda module: module.STUDY.name)
+@pytest.mark.parametrize("lie", ["skips all", "skips half", "skips a tenth"])
+def test_who_skips_is_found_out_as_soon_as_the_formula_says(lie: str) -> None:
+    (row,) = cheats.run(TOLD.append, [lie], [Method.SHARES], peers=20, minutes=0.5)
+    assert (row.accused, row.cheats, row.honest_accused, row.missed, row.escaped) == (10, 10, 0, 0, 0)
+    assert row.formula is not None
+    assert row.each == pytest.approx(
+        row.formula, abs=3 * row.deviation + 0.1
+    )  # a lease more is begun now and then
+
+
+def test_what_checks_cannot_see_is_not_hidden() -> None:
+    (row,) = cheats.run(TOLD.append, ["withholds hits"], [Method.SHARES], peers=6, minutes=0.1)
+    assert row.accused == 0 and row.missed > 0 and row.formula is None
+
+
+@pytest.mark.parametrize("study", [loss, chunks, churn, cheats], ids=lambda module: module.STUDY.name)
 def test_a_study_can_be_shown_and_kept(study: object) -> None:
     asked = study.STUDY  # type: ignore[attr-defined]
     rows = {
         "loss": lambda: [loss.tree(5, 2, paths=10)],
         "chunks": lambda: chunks.run(TOLD.append, [chunks.factoring(2)], [2.0], [1], workers=3),
+        "cheats": lambda: cheats.run(TOLD.append, ["boasts"], [Method.SHARES], peers=2, minutes=0.02),
         "churn": lambda: churn.run(TOLD.append, peers=2, hours=0.002),
     }[asked.name]()
     assert all(len(asked.cells(row)) == len(asked.columns) for row in rows)

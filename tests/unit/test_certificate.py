@@ -13,17 +13,20 @@ from zlb.core.work import Hit, Job, Oracle, Pattern, Row, StopRule
 from zlb.kernels.hashes import SHA256
 from zlb.protocols import verdict
 from zlb.protocols.certificate import Certificate, CertificateError, decode, encode, time_text
+from zlb.protocols.examiner import share_word
 from zlb.protocols.verdict import DOUBT_BELOW, Verdict, poisson_chance, skipped_max, verify
 from zlb.wire import values
 
 PARAMS: dict[str, object] = {"difficulty": 8}
-ORACLE = Oracle(SHA256.checker(PARAMS), SHA256.sampler(PARAMS))
+SAMPLER = SHA256.sampler(PARAMS)
+ORACLE = Oracle(SHA256.checker(PARAMS), lambda n: SAMPLER(n) << 8 & 0xFFFFFFFF | SAMPLER(n) >> 24)
+"""The low bits of this word are the end of the digest: so every hit is a share."""
 SIZE, ROWS = 4096, 4
-PATTERN = Pattern(0x0F000000, 0)
-"""The word is the end of the digest, read backwards: its last hexadecimal digit is 0, as that of every hit."""
 HITS = tuple(Hit(n, digest) for n in range(SIZE) if (digest := ORACLE.check(n)))
 STARTED = 1_795_285_271_000_000_001
 KEY, SIGNATURE = bytes(range(32)), bytes(64)
+PATTERN = Pattern(0xF, 0)
+"""The digest's last hexadecimal digit is 0, which happens to be what this job asks for."""
 
 
 def row(start: int, stop: int, peer: str = "p-3f", pattern: Pattern | None = PATTERN, at_ns: int = 7) -> Row:
@@ -37,9 +40,9 @@ def matches(n: int, pattern: Pattern) -> bool:
     return ORACLE.word(n) & pattern.mask == pattern.value
 
 
+JOB = Job(JobId("j-7Q2MXW"), "sha256", values.pack(PARAMS), ((0, SIZE),), StopRule.ALL, 0)
 EACH = SIZE // ROWS
 HONEST = tuple(row(n * EACH, (n + 1) * EACH, f"p-{n % 2}", at_ns=n) for n in range(ROWS))
-JOB = Job(JobId("j-7Q2MXK"), "sha256", values.pack(PARAMS), ((0, SIZE),), StopRule.ALL, 0)
 GOOD = Certificate(JOB, "complete", HITS, HONEST, STARTED, NodeId("c-1"), KEY)
 
 
@@ -90,7 +93,7 @@ def test_lines_are_json_that_people_can_read() -> None:
         "stop": "2048",
         "peer": "p-1",
         "kernel": "sha256",
-        "mask": "0f000000",
+        "mask": "0000000f",
         "value": "00000000",
         "time": "2026-11-21T18:21:11.000000002Z",
     }
@@ -105,9 +108,14 @@ def test_a_share_is_what_sha256sum_says() -> None:
 def test_the_manual_reckons_right(root: Path) -> None:
     """docs/certificate.md, "By hand"."""
     manual = (root / "docs" / "certificate.md").read_text()
-    digest = sha256(b"2491")
-    assert ORACLE.word is not None and f"{ORACLE.word(2491):08x}" == "03e9f1f5"
-    assert f"{digest.hexdigest()}  -\n" in manual and "backwards are 03e9f1f5" in manual
+    packed = values.pack({"difficulty": 20})
+    word = sha256(b"zlb share word\0" + b"j-7Q2MXK" + b"\0" + packed)
+    assert f"echo {packed.hex()} | xxd" in manual and f"{word.hexdigest()}  -\n" in manual
+    assert f"{share_word(JobId('j-7Q2MXK'), packed):08x}" == "d0382881" and "d0382881 under" in manual
+    digest = sha256(b"937")
+    assert f"{SAMPLER(937):08x}" == "c3963881" and 0xC3963881 & 0xFFF == 0x881
+    assert f"{digest.hexdigest()}  -\n" in manual and "backwards are c3963881" in manual
+    assert '"mask":"00000fff","value":"00000881","shares":["937",' in manual
     for expected, part in ((256, "a third"), (1000, "some 18 %"), (4096, "some 9 %")):
         assert f"{expected:,} {part}" in manual
     assert [round(100 * skipped_max(n, n)) for n in (256, 1000, 4096)] == [33, 18, 9]
@@ -301,10 +309,20 @@ def test_shares_are_ascending_each_once_and_in_their_row() -> None:
     assert fault(with_row(1, other)) == "row [1024, 2048) of p-1: a share lies outside of it"
 
 
-def test_a_pattern_that_nothing_can_match_is_found() -> None:
-    never = row(1024, 2048, "p-1", Pattern(0xFFFFFF00, 1))
-    said = verify(with_row(1, never), ORACLE).faults
-    assert said[0].startswith("row [1024, 2048) of p-1: nothing can match its pattern")
+@pytest.mark.parametrize("pattern", [(0xF, 1), (0xF0, 0), (0x8000000F, 0), (0xF, 0x10)])
+def test_a_pattern_that_is_not_the_jobs_is_found(pattern: tuple[int, int]) -> None:
+    chosen = row(1024, 2048, "p-1", Pattern(*pattern))
+    said = verify(with_row(1, chosen), ORACLE).faults
+    assert said[0].startswith("row [1024, 2048) of p-1: its pattern is not the job's, 0")
+
+
+def test_another_job_has_another_pattern() -> None:
+    word = share_word(JOB.id, JOB.params)
+    others = [share_word(JobId(f"{JOB.id}{n}"), JOB.params + bytes(m)) for n in range(9) for m in range(9)]
+    assert len({word, *others}) == 82 and not any(word >> 32 for word in others)
+    for other in (JOB._replace(id=JobId("j-OTHER")), JOB._replace(params=values.pack({"difficulty": 9}))):
+        faults = verify(GOOD._replace(job=other), None).faults
+        assert len(faults) == ROWS and all("its pattern is not the job's" in fault for fault in faults)
 
 
 def test_where_everything_is_a_share_everything_is_there() -> None:

@@ -71,7 +71,7 @@ def test_what_is_to_be_searched_anew_is_shown_by_nobody() -> None:
     evidence = Evidence()
     add(evidence, A, ONE, (0, 32))
     evidence.remove([(8, 16), (30, 40)])
-    assert [row[:2] + (row.shares,) for row in evidence.rows(ALL)] == [(0, 8, (1,)), (16, 30, (17, 25))]
+    assert [(*row[:2], row.shares) for row in evidence.rows(ALL)] == [(0, 8, (1,)), (16, 30, (17, 25))]
     add(evidence, B, TWO, (8, 16))
     assert [row.worker for row in evidence.rows(ALL)] == [A, B, A]
 
@@ -80,7 +80,7 @@ def test_rows_end_where_what_is_wanted_ends() -> None:
     evidence = Evidence()
     add(evidence, A, ONE, (0, 32))
     rows = evidence.rows(IntervalSet([(2, 10), (20, 99)]))
-    assert [row[:2] + (row.shares,) for row in rows] == [(2, 10, (9,)), (20, 32, (25,))]
+    assert [(*row[:2], row.shares) for row in rows] == [(2, 10, (9,)), (20, 32, (25,))]
     assert evidence.rows(IntervalSet()) == ()
 
 

@@ -1,5 +1,6 @@
 """The examiner: no honest worker is ever accused, and each way to skip or to make up samples is found out."""
 
+import itertools
 import random
 from hashlib import sha256
 
@@ -50,7 +51,7 @@ def samples(judge: Examiner, patterns: tuple[Pattern, ...], spans: list[Span]) -
 def cut(span: Span, rng: random.Random) -> list[Span]:
     """A lease in pieces as they may be reported, in any order."""
     edges = sorted({*span, *(rng.randint(*span) for _ in range(rng.randrange(5)))})
-    pieces = list(zip(edges, edges[1:], strict=False))
+    pieces = list(itertools.pairwise(edges))
     rng.shuffle(pieces)
     return pieces
 

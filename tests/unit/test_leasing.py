@@ -1,5 +1,6 @@
 """The end of a job: what the hungry get of stragglers, who is backed up, and when nothing of the kind is done."""
 
+import itertools
 import random
 
 import pytest
@@ -112,7 +113,7 @@ def test_a_lease_is_not_asked_for_again_before_an_answer_can_have_come() -> None
     bench = straggler(rtt_ms=10)
     asked = [now for now in range(20 * MS, SECOND, 20 * MS) if bench.tick(now)]
     assert asked[0] == 20 * MS
-    assert all(b - a >= ASK_AGAIN_NS for a, b in zip(asked, asked[1:], strict=False)) and len(asked) > 2
+    assert all(b - a >= ASK_AGAIN_NS for a, b in itertools.pairwise(asked)) and len(asked) > 2
 
 
 def test_the_newest_lease_of_a_straggler_is_split() -> None:
@@ -134,6 +135,13 @@ def test_two_that_are_hungry_take_from_two_stragglers() -> None:
 
 def test_of_a_thief_whose_rate_is_unknown_nothing_is_known_to_split_by() -> None:
     assert straggler(thief=0.0).tick(20 * MS) == []
+
+
+def test_a_thief_whose_rate_is_unknown_does_not_keep_others_from_being_fed() -> None:
+    bench = straggler(thief=0.0)
+    bench.hand(C)
+    assert bench.grant(C) == []
+    assert [node for node, _, _ in bench.tick(20 * MS)] == [A]
 
 
 def test_a_worker_does_not_take_from_itself() -> None:

@@ -1,6 +1,7 @@
 """Commitments: every block opens to what was committed to, and nothing else does."""
 
 import hashlib
+import itertools
 
 import pytest
 from hypothesis import given, settings
@@ -23,7 +24,7 @@ def test_blocks_cut_a_lease_into_parts_that_differ_by_one_at_most(
     span = start, start + count
     parts = [block_span(span, blocks, block) for block in range(blocks)]
     assert parts[0][0] == span[0] and parts[-1][1] == span[1]
-    assert all(before[1] == after[0] for before, after in zip(parts, parts[1:], strict=False))
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(parts))
     assert {high - low for low, high in parts} <= {count // blocks, -(-count // blocks)}
 
 

@@ -20,7 +20,8 @@ A, B, C = NodeId("a"), NodeId("b"), NodeId("c")
 SPAN = (1000, 1000 + 64 * 40)
 """Forty integers in each block."""
 CONFIG = CoordinatorConfig(verify=Method.SPOT)
-PASSED = Verdict(A, None, "")
+L = LeaseId(1)
+PASSED = Verdict(A, L, None, "")
 
 
 def word(n: int) -> int:
@@ -142,7 +143,7 @@ def test_a_proof_that_was_lost_is_asked_for_again_and_at_last_its_worker_is_accu
         verdicts = bench.spots.on_tick(now)
         asks += asked(bench.spots.flush())
     assert asks == CONFIG.proofs_max and now == CONFIG.proofs_max * CONFIG.proof_ns
-    assert verdicts == [Verdict(A, A, "does not show the samples it has committed to")]
+    assert verdicts == [Verdict(A, L, None, GIVEN_UP)]
 
 
 def test_a_late_proof_is_as_good_as_any() -> None:
@@ -179,7 +180,7 @@ def test_other_samples_than_were_committed_to_accuse() -> None:
     bench = Bench()
     proof = TaskProof("j", 1, bench.block, (*bench.mine[1:],), bench.tree.path(bench.block))
     assert bench.spots.on_task_proof(A, proof) == Verdict(
-        A, A, "shows other samples than it has committed to"
+        A, L, A, "shows other samples than it has committed to"
     )
     assert len(bench.spots) == 0
 
@@ -196,7 +197,7 @@ def test_a_wrong_path_accuses(wrong: str) -> None:
 
 def test_a_worker_that_cannot_show_it_any_more_is_neither_accused_nor_passed() -> None:
     bench = Bench()
-    assert bench.spots.on_task_proof(A, TaskProof("j", 1, bench.block, (), ())) == Verdict(A, None, GIVEN_UP)
+    assert bench.spots.on_task_proof(A, TaskProof("j", 1, bench.block, (), ())) == Verdict(A, L, None, GIVEN_UP)
     assert len(bench.spots) == 0 and GIVEN_UP
 
 
@@ -264,14 +265,14 @@ def test_whoever_skipped_a_true_sample_is_accused_be_it_the_first() -> None:
     bench = Bench(told=[])
     bench.open()
     n = bench.mine[0]
-    assert bench.search(bench.again()) == Verdict(A, A, f"skipped the sample {n}")
+    assert bench.search(bench.again()) == Verdict(A, L, A, f"skipped the sample {n}")
 
 
 def test_whoever_skipped_a_true_sample_is_accused_be_it_the_second() -> None:
     bench = Bench()
     bench.open()
     assert bench.search(bench.again(), samples=bench.mine[:-1]) == Verdict(
-        A, B, f"skipped the sample {bench.mine[-1]}"
+        A, L, B, f"skipped the sample {bench.mine[-1]}"
     )
 
 
@@ -287,7 +288,7 @@ def test_whoever_made_up_a_sample_is_accused_be_it_the_second() -> None:
     bench.open()
     fake = next(n for n in range(*bench.span) if n not in bench.mine)
     assert bench.search(bench.again(), samples=[*bench.mine, fake]) == Verdict(
-        A, B, f"made up the sample {fake}"
+        A, L, B, f"made up the sample {fake}"
     )
 
 
@@ -295,14 +296,14 @@ def test_whoever_did_not_tell_of_a_hit_is_accused_be_it_the_first() -> None:
     bench = Bench()
     bench.open()
     n = bench.span[0] + 5
-    assert bench.search(bench.again(), hits=[n]) == Verdict(A, A, f"did not tell of the hit {n}")
+    assert bench.search(bench.again(), hits=[n]) == Verdict(A, L, A, f"did not tell of the hit {n}")
 
 
 def test_whoever_did_not_tell_of_a_hit_is_accused_be_it_the_second() -> None:
     bench = Bench(hits=range(*SPAN, 5))
     bench.open()
     n = next(n for n in bench.hits if bench.span[0] <= n)
-    assert bench.search(bench.again()) == Verdict(A, B, f"did not tell of the hit {n}")
+    assert bench.search(bench.again()) == Verdict(A, L, B, f"did not tell of the hit {n}")
 
 
 def test_two_who_tell_of_the_same_hits_of_the_block_pass() -> None:

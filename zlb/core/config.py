@@ -185,6 +185,8 @@ class SubmitterConfig:
 
     neighbours: NeighboursConfig = NeighboursConfig()
     coordinator: CoordinatorConfig = CoordinatorConfig()
+    explore: bool = True
+    """Whether to dial peers that peers tell of, too. Without: those it reaches pass its job on to the others."""
     connect_ns: int = 3 * SECOND
     """If no peer has answered by then, the job is given up as unreachable."""
     timeout_ns: int | None = None

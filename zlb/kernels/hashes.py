@@ -30,7 +30,7 @@ class HashKernel:
 
     def sampler(self, params: Mapping[str, object]) -> Callable[[int], int]:
         """See `SamplingKernel.sampler`."""
-        return self.puzzle(params).sampled_word
+        return self.puzzle(params).sampler()
 
     def prepare(self, params: Mapping[str, object]) -> SamplingSearch:
         """See `Kernel.prepare`; half a second on a machine's first call, milliseconds later."""

@@ -5,7 +5,7 @@ on demand.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from zlb.kernels.bitcoin import Versions, read_versions
@@ -78,11 +78,16 @@ class Puzzle:
         (digest,) = self.digests((n,))
         return digest if self.rule.accepts(digest) else None
 
-    def sampled_word(self, n: int) -> int:
-        """The word of the integer's digest that patterns are about."""
-        self.require_fit(n, n + 1)
-        (digest,) = self.digests((n,))
-        return self.rule.word_test().word_of(digest)
+    def sampler(self) -> Callable[[int], int]:
+        """A function that tells the word of an integer's digest that patterns are about."""
+        word_of = self.rule.word_test().word_of
+
+        def sampled_word(n: int) -> int:
+            self.require_fit(n, n + 1)
+            (digest,) = self.digests((n,))
+            return word_of(digest)
+
+        return sampled_word
 
     def require_fit(self, start: int, stop: int) -> None:
         """Raise KernelError unless 0 <= start <= stop <= capacity."""

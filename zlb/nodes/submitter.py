@@ -26,7 +26,8 @@ INTERRUPTED = "interrupted"
 
 
 class Submitter(LinkedNode):
-    """Sees `job` through with the peers at `endpoints` and those they know; stops by itself when the job has ended."""
+    """Sees `job` through with the peers at `endpoints` and those they know, if it explores; stops by itself when the job
+    has ended."""
 
     def __init__(
         self,
@@ -43,7 +44,7 @@ class Submitter(LinkedNode):
         super().__init__()
         self.me, self.config = me, config
         self.neighbours = Neighbours(
-            me, incarnation, "", publish, endpoints, config.neighbours, rng, explore=True
+            me, incarnation, "", publish, endpoints, config.neighbours, rng, config.explore
         )
         self.coordinator = Coordinator(me, incarnation, job, oracle, config.coordinator, rng, trust=trust)
         self.timers = Timers()

@@ -85,7 +85,7 @@ class Coordinator(Core):
         """While it is, nothing more is leased."""
         self.ledger: Ledger = new_ledger(config, job.spans, resumed.done)
         self.ledger.tested, self.ledger.released = resumed.tested, resumed.recomputed
-        self.foreman = Foreman(job, oracle, config, rng, self.ledger, self.checkpoints, trust or {})
+        self.foreman = Foreman(job, oracle, config, rng, self.ledger, self.checkpoints, epoch, trust or {})
         self.ended: JobEnded | None = None
         self.hits = 0 if resumed.lowest is not None and job.rule is StopRule.LOWEST else resumed.hits
         self.strange = 0

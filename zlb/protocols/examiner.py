@@ -13,11 +13,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from math import log, log2
 from typing import NamedTuple
 
 from zlb.core.config import Method
-from zlb.core.ids import Span
+from zlb.core.ids import JobId, Span
 from zlb.core.limits import PATTERNS_MAX
 from zlb.core.work import Pattern
 from zlb.protocols.intervals import IntervalSet
@@ -26,6 +27,8 @@ Word = Callable[[int], int]
 """The sampled word of an integer: one hash of our own."""
 
 WORD_BITS = 32
+SHARE_DOMAIN = b"zlb share word"
+"""Told apart from all else that is hashed."""
 SHARES = 64
 """Shares expected of a second of work, and at most of one lease: 64 hashes of ours, some 0.1 ms, for each second of a
 slot. A worker that does nothing shows none of 64 with probability 10^-28."""
@@ -88,10 +91,13 @@ class CountTest:
 
 
 class Examiner:
-    """Draws up terms and judges samples, by the word of single integers. `rng` is not to be guessed by workers."""
+    """Draws up terms and judges samples, by the word of single integers. `rng` is not to be guessed by workers.
 
-    def __init__(self, word: Word | None, method: Method, rng: random.Random) -> None:
-        self._word, self._rng = word, rng
+    `share` is the job's `share_word`; whoever draws up no terms needs none.
+    """
+
+    def __init__(self, word: Word | None, method: Method, rng: random.Random, share: int = 0) -> None:
+        self._word, self._rng, self._share = word, rng, share
         self.method = Method.NONE if word is None else method
         """`NONE` also if the kernel has no samples to tell."""
 
@@ -100,7 +106,7 @@ class Examiner:
         if self._word is None or self.method is Method.NONE:
             return NO_TERMS
         count = sum(stop - start for start, stop in spans)
-        patterns = [self._pattern(max(count, rate) / SHARES)]
+        patterns = [share_pattern(self._share, _mask(max(count, rate) / SHARES))]
         spot = self.method is Method.SPOT and len(spans) == 1 and count >= BLOCKS
         planted = []
         while len(patterns) < PATTERNS_MAX - spot:
@@ -155,6 +161,25 @@ class Examiner:
                 return start + offset
             offset -= stop - start
         raise AssertionError("spans hold fewer integers than they have")
+
+
+def share_word(job: JobId, params: bytes) -> int:
+    """The word that shares of this job are like, in the bits of their mask: nobody's choice once the job is known.
+
+    Whoever could choose it after the search would find one that is matched often enough by half of the integers.
+    """
+    return int.from_bytes(sha256(b"\0".join((SHARE_DOMAIN, job.encode(), params))).digest()[:4], "big")
+
+
+def share_pattern(word: int, mask: int) -> Pattern:
+    """The pattern of shares in a lease; `mask` has low bits only, or it would be another choice."""
+    return Pattern(mask, word & mask)
+
+
+def is_share_pattern(word: int, pattern: Pattern) -> bool:
+    """Whether leases of a job with this share word can have had that pattern for their shares."""
+    mask = pattern.mask
+    return not mask & (mask + 1) and pattern == share_pattern(word, mask)
 
 
 def chance(pattern: Pattern) -> float:

@@ -16,19 +16,19 @@ from zlb.core.config import CoordinatorConfig
 from zlb.core.effects import Effect
 from zlb.core.errors import ErrorCode
 from zlb.core.events import Notice, WorkerAccused
-from zlb.core.ids import NodeId, Span
+from zlb.core.ids import LeaseId, NodeId, Span
 from zlb.core.limits import TEXT_BYTES_MAX, WORKERS_PER_JOB_MAX
 from zlb.core.node import Core
 from zlb.core.work import Hit, Job, Oracle
 from zlb.protocols.checkpoints import Checkpoints
 from zlb.protocols.crew import Crew, Hand
 from zlb.protocols.evidence import Evidence
-from zlb.protocols.examiner import Examiner
+from zlb.protocols.examiner import Examiner, share_word
 from zlb.protocols.intervals import IntervalSet
 from zlb.protocols.leasing import Lessor
 from zlb.protocols.ledger import Lease, Ledger, News
 from zlb.protocols.sizing import Sizer
-from zlb.protocols.spots import Spots, Verdict
+from zlb.protocols.spots import GIVEN_UP, Spots, Verdict
 from zlb.protocols.trust import STRANGER, Trust
 from zlb.wire.messages import JobClosed, Part, Refused, TaskCancel, TaskProof
 
@@ -53,12 +53,13 @@ class Foreman(Core):
         rng: random.Random,
         ledger: Ledger,
         checkpoints: Checkpoints | None,
+        epoch: int,
         trust: Mapping[NodeId, Trust],
     ) -> None:
         super().__init__()
         self.job, self.config, self.ledger, self.checkpoints = job, config, ledger, checkpoints
         self.crew = Crew()
-        self.examiner = Examiner(oracle.word, config.verify, rng)
+        self.examiner = Examiner(oracle.word, config.verify, rng, share_word(job.id, job.params))
         self.spots = Spots(job.id, config, self.examiner, rng)
         self.lessor = Lessor(job.id, config, ledger, self.crew, self.examiner, self.spots)
         self.evidence = Evidence() if config.rows else None
@@ -70,6 +71,7 @@ class Foreman(Core):
         self.bad_hits = 0
         self.retold: set[int] = set()
         """Hits already told of, in integers that are searched again."""
+        self.epoch = epoch
         self._oracle, self._rng, self._trust = oracle, rng, trust
 
     def deadline(self) -> int:
@@ -120,7 +122,7 @@ class Foreman(Core):
         """A worker left or fell silent: its leases are over."""
         if node in self.crew:
             self.lessor.on_lost(node)
-            self.spots.on_lost(node)
+            self._forget_spots(node)
             self._expire(self._leases_of(self.crew[node]))
 
     def fit(self) -> list[NodeId]:
@@ -205,7 +207,7 @@ class Foreman(Core):
     def adopt(self, hand: Hand, sequence: int, part: Part, elapsed_ns: int) -> Entered | None:
         """Take in what a worker has finished for somebody who is gone; nothing if that was done before.
 
-        In the first epoch only what was lost with a worker of ours: there nobody else can have had work to give.
+        Before the second epoch only what was lost with a worker of ours: there nobody else can have had work to give.
         """
         if sequence in hand.adopted:
             return None
@@ -215,7 +217,7 @@ class Foreman(Core):
         if found is None:
             return None
         hand.tested += sum(stop - start for start, stop in spans)
-        if self.checkpoints is None:
+        if self.epoch <= 1:
             spans = [piece for span in spans for piece in self.ledger.abandoned.overlap(*span)]
         fresh = self.ledger.adopt(hand.node, spans, [hit.n for hit in found])
         self._credit(hand, fresh, None, part, elapsed_ns)
@@ -245,6 +247,9 @@ class Foreman(Core):
     def _finished(self, now: int, hand: Hand, lease: Lease, root: bytes) -> None:
         """A lease was given up, or is done: then that counts for its worker, once it was checked as it is to be."""
         if not (lease.unreported or lease.gave_back or lease.recheck):
+            if lease.terms.blocks and not root:
+                self._accuse(hand, "does not commit to what it says it has searched")
+                return
             hand.sizer.clean(lease.size)
             hand.failures = 0
             if root and lease.terms.blocks and self._rng.random() < hand.trust.checked:
@@ -303,21 +308,27 @@ class Foreman(Core):
         if hand.accused:
             return
         hand.trust, hand.accused = hand.trust.failed(), True
-        lost = self.ledger.disbelieve(hand.node)
+        again = self._disbelieve(hand)
+        self._emit(WorkerAccused(self.job.id, hand.node, why, again))
+        self._bench(hand, why)
+
+    def _disbelieve(self, hand: Hand, lease: LeaseId | None = None) -> int:
+        """What the worker alone has done, under that lease or at all, is to be done anew; how many integers."""
+        lost = self.ledger.disbelieve(hand.node, lease)
         self.retold.update(lost.hits)
         hand.credit -= lost.spans.measure
         if self.checkpoints is not None:
             self.checkpoints.undo(lost.spans)
         if self.evidence is not None:
             self.evidence.remove(lost.spans)
-        self._emit(WorkerAccused(self.job.id, hand.node, why, lost.spans.measure))
-        self._bench(hand, why)
+        self.returned = True
+        return lost.spans.measure
 
     def _bench(self, hand: Hand, why: str) -> None:
         """The worker gets no more of this job; when none is left that does, the job cannot be done."""
         hand.benched = why
         self._emit(Notice(f"{hand.node} gets no more of job {self.job.id}: {why}"))
-        self.spots.on_lost(hand.node)
+        self._forget_spots(hand.node)
         for held in self._leases_of(hand):
             self.end_lease(held, silent=True)
         self._dismiss(hand)
@@ -325,13 +336,24 @@ class Foreman(Core):
         if not self.fit():
             self.hopeless = self.hopeless or f"no peer is left that does it: {hand.node} {why}"
 
+    def _forget_spots(self, node: NodeId) -> None:
+        """What it has done is not checked any more."""
+        for again in self.spots.on_lost(node):
+            lease = self.ledger.leases.get(again)
+            if lease is not None:
+                self.end_lease(lease, silent=False)
+                self._send(lease.worker, TaskCancel(self.job.id, (again,)))
+
     def _dismiss(self, hand: Hand) -> None:
         self._send(hand.node, JobClosed(self.job.id, f"for you: you {hand.benched}"[:TEXT_BYTES_MAX]))
 
     def _judge(self, verdicts: list[Verdict]) -> None:
         """Spot checks have come to an end."""
-        for worker, accused, why in verdicts:
+        for worker, lease, accused, why in verdicts:
             if accused is not None and accused in self.crew:
                 self._accuse(self.crew[accused], why)
-            elif not why and worker in self.crew:
+            elif worker in self.crew and why == GIVEN_UP:
+                self._disbelieve(self.crew[worker], lease)
+                self._emit(Notice(f"{worker} {why}: that is searched again"))
+            elif worker in self.crew:
                 self.crew[worker].trust = self.crew[worker].trust.passed()

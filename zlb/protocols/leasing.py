@@ -24,6 +24,8 @@ ASK_AGAIN_NS = 200 * MS
 """Before the same straggler is asked for more of the same lease."""
 MANY = 256
 """Of more workers stragglers are looked for less often: a look at 10,000 takes some 10 ms."""
+VICTIMS = 64
+"""Stragglers that are asked to give back in one look: the next is soon."""
 BACKUP_FACTOR = 2
 """A lease that takes so many times as long as the median one, or its worker's rate lets expect, is given to another
 too."""
@@ -102,11 +104,12 @@ class Lessor(Core):
         busy = [(self._left_ns(now, hand), hand.node) for hand in self.crew if hand.leases]
         busy.sort(reverse=True)
         left = {node: left_ns for left_ns, node in busy}
-        for node in list(self.hungry):
-            if not busy:
-                return
-            if not self._split(now, self.crew[node], left, [node for _, node in busy]):
+        busiest = [node for _, node in busy[:VICTIMS]]
+        for node in sorted(self.hungry, key=lambda node: max(left.get(node, 0), 0)):
+            if not busiest or not self._split(now, self.crew[node], left, busiest):
                 self._want_backup(now, node)
+                if self.crew[node].power:
+                    return  # who is not so idle will not be helped either
 
     def on_lost(self, node: NodeId) -> None:
         """A worker is gone."""

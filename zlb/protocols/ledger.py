@@ -269,10 +269,13 @@ class Ledger:
         """What the worker of `lease` has told of, though others may have told of it before."""
         return lease.told
 
-    def disbelieve(self, worker: NodeId) -> Unverified:
-        """What is done by the word of `worker` alone is to be done anew; returns what that is."""
+    def disbelieve(self, worker: NodeId, lease: LeaseId | None = None) -> Unverified:
+        """What is done by the word of `worker` alone, under that lease or any, is to be done anew; returns what that
+        is."""
         lost = Unverified()
-        for one in self.unverified.pop(worker, OrderedDict()).values():
+        words = self.unverified.get(worker, OrderedDict())
+        for lease_id in [lease_id for lease_id in words if lease in (None, lease_id)]:
+            one = words.pop(lease_id)
             for start, stop in one.spans:
                 self.done.remove(start, stop)
                 self.unleased.add(start, stop)

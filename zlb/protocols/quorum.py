@@ -23,7 +23,7 @@ def new_ledger(config: CoordinatorConfig, spans: Iterable[Span], done: Iterable[
 
 
 class Opinion(NamedTuple):
-    """`workers` have searched `[start, stop)`, and found `hits`; more are to search it, but not who has `failed` on it."""
+    """`workers` have searched `[start, stop)`, and found `hits`; more are to search it, but not who has `failed`."""
 
     start: int
     stop: int
@@ -93,7 +93,7 @@ class QuorumLedger(Ledger):
         self.released += size
         return []
 
-    def disbelieve(self, worker: NodeId) -> Unverified:
+    def disbelieve(self, worker: NodeId, _lease: LeaseId | None = None) -> Unverified:
         """See `Ledger.disbelieve`; what others have searched as well is still their word."""
         lost = Unverified()
         opinions, self.opinions = self.opinions, []
@@ -144,12 +144,15 @@ class QuorumLedger(Ledger):
         start, stop, _, found, failed = mine
         before = () if told is None else tuple(n for n in told.hits if start <= n < stop)
         others = () if told is None else told.workers
-        news.withheld.extend((worker, n) for n in before if n not in found)
-        news.withheld.extend((node, n) for n in found if n not in before for node in others)
+        withheld = [(worker, n) for n in before if n not in found]
+        withheld += [(node, n) for n in found if n not in before for node in others]
+        news.withheld.extend(withheld)
         news.hits.extend(n for n in found if n not in before)
-        if not others:
+        if told is None:
             news.first.append((start, stop))
-        together = Opinion(start, stop, (*others, worker), tuple(sorted({*before, *found})), failed)
+        liars = {node for node, _ in withheld}
+        honest = tuple(node for node in (*others, worker) if node not in liars)
+        together = Opinion(start, stop, honest, tuple(sorted({*before, *found})), failed)
         if len(together.workers) >= self.copies:
             self.done.add(start, stop)
             news.done.append((start, stop))

@@ -28,14 +28,15 @@ from zlb.protocols.ledger import Lease
 from zlb.protocols.merkle import block_span, opens
 from zlb.wire.messages import TaskProof, TaskProve
 
-GIVEN_UP = "cannot show any more what it has committed to"
-"""A verdict without an accused: the check has shown nothing."""
+GIVEN_UP = "does not show what it has committed to"
+"""A verdict without an accused: it may have lost it, or not have heard; but about that lease it is not believed."""
 
 
 class Verdict(NamedTuple):
-    """What came of a spot check of `worker`: nothing against anybody, or who is accused, and why."""
+    """What came of a spot check of `lease` of `worker`: nothing against anybody, or who is accused, and why."""
 
     worker: NodeId
+    lease: LeaseId
     accused: NodeId | None
     why: str
 
@@ -99,7 +100,7 @@ class Spots(Core):
             if spot.samples is not None or now < spot.ask_at:
                 continue
             if spot.asks >= self.config.proofs_max:
-                verdicts.append(self._end(spot, spot.worker, "does not show the samples it has committed to"))
+                verdicts.append(self._end(spot, None, GIVEN_UP))
                 continue
             spot.asks += 1
             spot.ask_at = now + self.config.proof_ns
@@ -147,11 +148,13 @@ class Spots(Core):
             return None
         return self._judge(spot, again.worker, done)
 
-    def on_lost(self, node: NodeId) -> None:
-        """A worker is gone, or is another process now: what it committed to cannot be opened."""
-        for spot in list(self._spots.values()):
-            if spot.worker == node:
-                del self._spots[spot.lease]
+    def on_lost(self, node: NodeId) -> list[LeaseId]:
+        """A worker is gone, or is another process now: what it committed to cannot be opened. Returns leases under
+        which it is searched again, in vain."""
+        gone = [spot for spot in self._spots.values() if spot.worker == node]
+        for spot in gone:
+            del self._spots[spot.lease]
+        return [spot.again for spot in gone if spot.again is not None]
 
     def on_expired(self, again: Lease) -> None:
         """Whoever searched again has fallen silent: another may."""
@@ -184,7 +187,7 @@ class Spots(Core):
 
     def _end(self, spot: _Spot, accused: NodeId | None, why: str) -> Verdict:
         del self._spots[spot.lease]
-        return Verdict(spot.worker, accused, why)
+        return Verdict(spot.worker, spot.lease, accused, why)
 
     def flush(self) -> list[Effect]:
         """What has come together since it was asked last."""

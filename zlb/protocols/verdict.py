@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeVar
 from zlb.core.ids import NodeId, Span
 from zlb.core.work import Hit, Oracle, Row, StopRule
 from zlb.protocols.certificate import Certificate
+from zlb.protocols.examiner import is_share_pattern, share_word
 from zlb.protocols.intervals import IntervalSet
 
 DOUBT_BELOW = 1e-9
@@ -79,8 +80,9 @@ def verify(certificate: Certificate, oracle: Oracle | None) -> Verdict:
     wanted, covered = IntervalSet(job.spans), IntervalSet()
     faults = [*_overlaps(rows, wanted, covered), *_gaps(certificate, covered), *_ending(certificate)]
     faults += _hits_in_place(certificate.hits, wanted)
+    word = share_word(job.id, job.params)
     for row in rows:
-        faults += _shares_in_place(row)
+        faults += _shares_in_place(row, word)
     sampled = [row for row in rows if row.pattern is not None]
     if oracle is not None:
         faults += _hits_again(certificate.hits, oracle)
@@ -196,12 +198,13 @@ def _ending(certificate: Certificate) -> Iterable[str]:
 # -- shares and hits
 
 
-def _shares_in_place(row: Row) -> Iterable[str]:
+def _shares_in_place(row: Row, word: int) -> Iterable[str]:
     if row.pattern is None:
         return
-    mask, value = row.pattern
-    if value & ~mask:
-        yield f"{_row(row)}: nothing can match its pattern: the value has bits that are not in the mask"
+    mask = row.pattern.mask
+    if not is_share_pattern(word, row.pattern):
+        right = f"{word & mask:08x} under a mask of low bits, here {mask:08x}"
+        yield f"{_row(row)}: its pattern is not the job's, {right}"
     if any(one >= other for one, other in pairwise(row.shares)):
         yield f"{_row(row)}: its shares are not ascending, each once"
     if any(not row.start <= n < row.stop for n in row.shares):

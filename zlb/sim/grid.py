@@ -1,5 +1,6 @@
 """The first room of the simulator: peers with static neighbours and submitters with a job each, under a seed's weather.
 
+Who knows whom is the seed's, too: where submitters reach some peers only, those pass their jobs on to the others.
 Chaos first, with every checker on; then calm, in which what is left must finish: safety, then progress.
 """
 
@@ -7,11 +8,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 
 from zlb.core.config import CoordinatorConfig, PeerConfig, SubmitterConfig, WorkerConfig
 from zlb.core.ids import Endpoint, JobId, NodeId, Span
 from zlb.core.limits import MS, SECOND
+from zlb.core.message import Message
 from zlb.core.node import Node
 from zlb.core.timers import NEVER
 from zlb.core.work import Job, Rate, Record, StopRule
@@ -19,6 +22,7 @@ from zlb.nodes.peer import Peer
 from zlb.nodes.submitter import Submitter
 from zlb.sim.checkers import Checkers, JobChecker
 from zlb.sim.cpu import Cpu
+from zlb.sim.tree_checks import TreeChecks
 from zlb.sim.truth import Truth
 from zlb.sim.weather import Weather, draw, stream
 from zlb.sim.world import World
@@ -28,8 +32,69 @@ CALM_NS = 120 * SECOND
 CHECK_NS = 250 * MS
 """Between two looks at every ledger."""
 
+STEP_NS = 2 * SECOND
+"""How long it may take until the next peer of a chain has work, beyond the time until it is offered some."""
+
 Tamper = Callable[[Node], None]
 """Plants a bug into a node just made: tests do, to see that the checkers are awake."""
+
+
+class Topology(StrEnum):
+    """Who knows whom; links are made by whoever knows the other."""
+
+    FULL = "full"
+    """Peers know all that came before them, submitters know all."""
+    CHAIN = "chain"
+    """Peers know the one before them, submitters the first."""
+    STAR = "star"
+    """Peers know the first, or one of those that know it; submitters know the first."""
+    RANDOM = "random"
+    """Peers know one or two of those that came before them, submitters one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Roads:
+    """Whom a peer or a submitter knows, by the number of the peer, and after how long peers pass a job on."""
+
+    topology: Topology
+    peers: tuple[tuple[int, ...], ...]
+    submitters: tuple[int, ...]
+    offer_ns: int
+    sublet_ns: int
+
+
+def draw_roads(seed: int, count: int, topology: Topology | None = None) -> Roads:
+    """The roads of `seed` between `count` peers; every second grid is full."""
+    rng = stream(seed, "topology")
+    others = [Topology.CHAIN, Topology.STAR, Topology.RANDOM]
+    drawn = rng.choice([Topology.FULL] * len(others) + others)
+    topology = topology or drawn
+    offer_ns, sublet_ns = rng.choice([0, 200 * MS, 2 * SECOND]), rng.choice([200 * MS, 2 * SECOND])
+    reached: tuple[int, ...] = (0,)
+    match topology:
+        case Topology.FULL:
+            known = [tuple(range(i)) for i in range(count)]
+            reached, offer_ns, sublet_ns = tuple(range(count)), 2 * SECOND, 2 * SECOND
+        case Topology.CHAIN:
+            known = [(i - 1,) if i else () for i in range(count)]
+        case Topology.STAR:
+            inner = -(-count // 2)
+            known = [() if not i else (0,) if i < max(inner, 2) else (1 + i % (inner - 1),) for i in range(count)]
+        case Topology.RANDOM:
+            known = [tuple(sorted(rng.sample(range(i), min(i, rng.choice([1, 2]))))) for i in range(count)]
+            reached = (rng.randrange(count),)
+    return Roads(topology, tuple(known), reached, offer_ns, sublet_ns)
+
+
+class Overtaking(World):
+    """Some messages take so long that others, sent later, come before them."""
+
+    def _deliver(self, delay: int, src: NodeId, receiver: NodeId, message: Message) -> None:
+        weather, dice = self.weather, self._faults
+        if weather is not None and dice.random() < weather.late:
+            self.counts["late"] += 1
+            delay += dice.randint(MS, weather.late_ns_max)
+        super()._deliver(delay, src, receiver, message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,32 +108,56 @@ class Outcome:
     ended: dict[JobId, str]
     recomputed: int
     virtual_ns: int
+    topology: Topology
+    tested: dict[NodeId, int] = field(default_factory=dict)
+    """Integers searched by each peer that lives in the end, since it started last."""
+    sent: int = 0
+    """Messages, of which so many were:"""
+    lost: int = 0
+    late: int = 0
+    kept: int = 0
+    """Reports whose senders were told that they are kept."""
 
 
 class GridFailure(AssertionError):
     """A checker objected; the text holds seed, weather and the last effects."""
 
 
-def run(seed: int, tamper: Tamper | None = None) -> Outcome:
-    """Run the grid of `seed` to its end; raises `GridFailure` if anything that must hold did not."""
-    grid = _Grid(seed, tamper)
+def run(
+    seed: int,
+    tamper: Tamper | None = None,
+    weather: Weather | None = None,
+    topology: Topology | None = None,
+    honest: bool = True,
+) -> Outcome:
+    """Run the grid of `seed` to its end; raises `GridFailure` if anything that must hold did not.
+
+    `weather` and `topology` are the seed's unless given. Without `honest`, `tamper` makes some peers cheat.
+    """
+    grid = _Grid(seed, tamper, weather or draw(seed), topology, honest)
     try:
         return grid.play()
     except AssertionError as error:
         last = "\n".join(list(grid.world.transcript.lines)[-30:])
-        raise GridFailure(f"seed {seed}: {error}\nweather: {grid.weather}\n{last}") from error
+        raise GridFailure(f"seed {seed}: {error}\n{grid.roads}\nweather: {grid.weather}\n{last}") from error
 
 
 class _Grid:
-    def __init__(self, seed: int, tamper: Tamper | None) -> None:
-        self.seed, self.weather, self.tamper = seed, draw(seed), tamper
+    def __init__(
+        self, seed: int, tamper: Tamper | None, weather: Weather, topology: Topology | None, honest: bool
+    ) -> None:
+        self.seed, self.weather, self.tamper = seed, weather, tamper
         self.checkers = Checkers()
-        self.world = World(seed, self.weather, self.checkers.on_event)
+        kind = Overtaking if weather.late else World
+        self.world = kind(seed, weather, lambda node, event: self.checks.on_event(node, event))
+        self.checks = self.world.onlooker = TreeChecks(self.world, self.checkers, weather, honest)
         self.truths: dict[bytes, Truth] = {}
         rng = stream(seed, "grid")
         self.endpoints = [Endpoint(f"tcp://127.0.0.1:{7001 + i}") for i in range(rng.choice([1, 2, 3, 5]))]
+        self.roads = draw_roads(seed, len(self.endpoints), topology)
         for i, endpoint in enumerate(self.endpoints):
-            self._add_peer(NodeId(f"p{i}"), endpoint, self.endpoints[:i], rng)
+            known = [self.endpoints[other] for other in self.roads.peers[i]]
+            self._add_peer(NodeId(f"p{i}"), endpoint, known, rng)
         for i in range(rng.choice([1, 1, 2])):
             self._add_submitter(NodeId(f"s{i}"), rng, mortal=i == 0)
 
@@ -83,9 +172,7 @@ class _Grid:
                 world.calm()
         self._check_progress()
         if self.weather.fair:
-            for job, checker in self.checkers.jobs.items():
-                recomputed = checker.ended.recomputed if checker.ended else 0
-                assert recomputed == 0, f"{recomputed} integers of {job} leased twice in fair weather"
+            self._check_fair()
         ended = {job: checker.ended for job, checker in self.checkers.jobs.items()}
         return Outcome(
             seed=self.seed,
@@ -95,7 +182,31 @@ class _Grid:
             ended={job: end.status if end else "orphaned" for job, end in ended.items()},
             recomputed=sum(end.recomputed for end in ended.values() if end),
             virtual_ns=world.now,
+            topology=self.roads.topology,
+            tested={peer.me: peer.worker.tested for peer in self._peers()},
+            sent=world.network.sent,
+            lost=world.network.lost,
+            late=world.counts["late"],
+            kept=self.checks.kept,
         )
+
+    def _peers(self) -> list[Peer]:
+        return [at.node for at in self.world.machines.values() if isinstance(at.node, Peer)]
+
+    def _check_fair(self) -> None:
+        """Nothing was searched twice, and everybody had their share of what took long enough."""
+        ends = [checker.ended for checker in self.checkers.jobs.values()]
+        for end in ends:
+            recomputed = end.recomputed if end else 0
+            assert recomputed == 0, f"{recomputed} integers of {end.job if end else ''} leased twice in fair weather"
+        if all(end is not None and end.status in ("complete", "exhausted") for end in ends):
+            tested = sum(peer.worker.tested for peer in self._peers())
+            size = sum(checker.job.size for checker in self.checkers.jobs.values())
+            assert tested == size, f"{tested} integers were searched in fair weather, of {size}"
+        enough_ns = len(self.endpoints) * (self.roads.offer_ns + STEP_NS)
+        if any(end is not None and end.elapsed_ns > enough_ns for end in ends):
+            idle = [peer.me for peer in self._peers() if not peer.worker.tested]
+            assert not idle, f"{idle} had no work in {enough_ns / SECOND} s of fair weather: {self.roads}"
 
     def _over(self) -> bool:
         """Calm has come, every job has ended or lost its submitter, and every peer is idle again."""
@@ -119,14 +230,17 @@ class _Grid:
 
     def _add_peer(self, name: NodeId, at: Endpoint, known: list[Endpoint], rng: random.Random) -> None:
         slots, rate = rng.choice([1, 2, 4]), rng.choice([2e3, 1e4, 5e4])
-        config = PeerConfig(worker=WorkerConfig(slots=slots))
+        offer_ns, sublet_ns = self.roads.offer_ns, self.roads.sublet_ns
+        config = PeerConfig(worker=WorkerConfig(slots=slots, offer_ns=offer_ns, sublet_ns=sublet_ns))
+        truths = self.truths
 
         def boot(incarnation: int, disk: list[Record], dice: random.Random) -> Node:
             rates = {record.kernel: record.per_s for record in disk if isinstance(record, Rate)}
-            return self._tampered(Peer(name, incarnation, at, at, known, config, dice, rates))
+            about = name, incarnation, at, at, known, config, dice, rates
+            return self._tampered(Peer(*about, lambda _kernel, params: truths[params].oracle))
 
         self.world.add(name, boot, lambda: Cpu(slots, rate, self.truths), listen=at)
-        if known and rng.random() < self.weather.leaves:  # the first stays, so that someone finishes the jobs
+        if name != "p0" and rng.random() < self.weather.leaves:  # the first stays, so that someone finishes the jobs
             stops_at = rng.randint(0, min(self.weather.chaos_ns, 10 * SECOND))
             self.world.call(stops_at, name, lambda node, now: node.on_stop(now))
 
@@ -136,10 +250,12 @@ class _Grid:
         self.checkers.jobs[job.id] = JobChecker(job, truth)
         chunk_ns = rng.choice([20 * MS, 200 * MS, SECOND, 5 * SECOND])
         coordinator = CoordinatorConfig(chunk_ns=chunk_ns, first_count=rng.choice([16, 1024]))
-        config = SubmitterConfig(coordinator=coordinator, connect_ns=NEVER)
+        explore = self.roads.topology is Topology.FULL
+        config = SubmitterConfig(coordinator=coordinator, connect_ns=NEVER, explore=explore)
+        known = [self.endpoints[number] for number in self.roads.submitters]
 
         def boot(incarnation: int, disk: list[Record], dice: random.Random) -> Node:
-            submitter = Submitter(name, incarnation, "", self.endpoints, job, truth.oracle, config, dice)
+            submitter = Submitter(name, incarnation, "", known, job, truth.oracle, config, dice)
             return self._tampered(submitter)
 
         machine = self.world.add(name, boot, lambda: Cpu(0, 1.0, {}), crashes=False, returns=False)

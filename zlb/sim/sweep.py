@@ -7,6 +7,7 @@ import sys
 import click
 
 from zlb.sim import grid, replicas, tracked
+from zlb.sim.weather import FAULT_MIX
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -15,10 +16,14 @@ from zlb.sim import grid, replicas, tracked
 @click.option(
     "--room", type=click.Choice(["grid", "replicas", "tracked"]), default="grid", help="What is simulated."
 )
+@click.option("--faults", type=click.Choice(["seed", "mix"]), default="seed", help="In the grid: the seed's weather, or "
+    "every message lost, doubled and overtaken with 20 % each.")
 @click.option("-v", "--verbose", is_flag=True, help="One line a seed: digest, effects, what it came to.")
-def main(first: int, seeds: int, room: str, verbose: bool) -> None:
+def main(first: int, seeds: int, room: str, faults: str, verbose: bool) -> None:
     """Run simulated peers and jobs, replicas of a log, or both, under SEEDS different weathers and check everything."""
-    run = {"grid": _grid, "replicas": _replicas, "tracked": _tracked}[room]
+    if faults != "seed" and room != "grid":
+        raise click.UsageError("only the grid takes --faults")
+    run = {"grid": _mixed if faults == "mix" else _grid, "replicas": _replicas, "tracked": _tracked}[room]
     for seed in range(first, first + seeds):
         try:
             line = run(seed)
@@ -31,9 +36,18 @@ def main(first: int, seeds: int, room: str, verbose: bool) -> None:
 
 
 def _grid(seed: int) -> str:
-    outcome = grid.run(seed)
+    return _told(grid.run(seed))
+
+
+def _mixed(seed: int) -> str:
+    return _told(grid.run(seed, weather=FAULT_MIX))
+
+
+def _told(outcome: grid.Outcome) -> str:
     ended = " ".join(f"{job}={status}" for job, status in outcome.ended.items())
-    return f"{seed} {outcome.digest} {outcome.effects} {ended} {outcome.virtual_ns / 1e9:.1f}s"
+    sent = f"{outcome.topology} {outcome.sent} sent {outcome.lost} lost {outcome.late} late"
+    did = f"{outcome.digest} {outcome.effects} {ended} {sent} {outcome.recomputed} again"
+    return f"{outcome.seed} {did} {outcome.virtual_ns / 1e9:.1f}s"
 
 
 def _replicas(seed: int) -> str:

@@ -48,15 +48,36 @@ class Weather:
     jump_ns_min: int = 0
     """Below 0: clocks go back."""
     jump_ns_max: int = 0
+    late: float = 0.0
+    """Probability of each message to take up to `late_ns_max` longer than others, which overtake it."""
+    late_ns_max: int = 0
 
     @property
     def fair(self) -> bool:
         """Whether recovery has nothing to do: then nothing may be hashed twice."""
-        calm = not (self.crash or self.pause or self.submitter_dies or self.leaves)
+        calm = not (self.crash or self.pause or self.submitter_dies or self.leaves or self.late)
         return calm and self.delay_ns_max <= 200 * MS and self.loss <= 0.02
 
     def __str__(self) -> str:
         return " ".join(f"{field.name}={getattr(self, field.name)}" for field in fields(self))
+
+
+FAULT_MIX = Weather(
+    loss=0.2,
+    double=0.2,
+    late=0.2,
+    late_ns_max=500 * MS,
+    delay_ns_min=MS // 10,
+    delay_ns_max=MS,
+    crash=0.0,
+    restart_ns_max=0,
+    pause=0.0,
+    pause_ns_max=0,
+    submitter_dies=0.0,
+    leaves=0.0,
+    chaos_ns=300_000 * MS,
+)
+"""Every message is lost, doubled or overtaken with 20 % each, and nothing else happens, for as long as jobs last."""
 
 
 def draw(seed: int) -> Weather:

@@ -105,14 +105,14 @@ def one(lie: str, cheat: Cheat, method: Method, peers: int, minutes: float, seed
     size = fleet.expected(minutes / 60)
     dice = stream(seed, "hits")
     hits = sorted({dice.randrange(size) for _ in range(HITS)})
-    room = Volunteers(fleet, size, hits, cheats={number: cheat for number in range(1, peers, 2)})
+    room = Volunteers(fleet, size, hits, cheats=dict.fromkeys(range(1, peers, 2), cheat))
     counter = room.world.onlooker = _Counter(room)
     until: dict[NodeId, int] = {}
     found: list[int] = []
 
     def watch(_node: NodeId, event: Event) -> None:
         if isinstance(event, WorkerAccused):
-            until.setdefault(event.node, len(counter.leases.get(event.node, ())))
+            until.setdefault(event.node, max(1, len(counter.leases.get(event.node, ()))))
         elif isinstance(event, HitFound):
             found.append(event.n)
 

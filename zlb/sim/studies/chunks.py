@@ -91,9 +91,7 @@ class Rule:
 
 def seed_rule(m: int) -> Rule:
     """A fixed number of round trips' work, the naive scheme: efficiency m / (m + 1)."""
-    return Rule(
-        f"m = {m} round trips", lambda one, _left, _power, _work: one.estimate * m * one.rtt_ns / SECOND
-    )
+    return Rule(f"m = {m}", lambda one, _left, _power, _work: one.estimate * m * one.rtt_ns / SECOND)
 
 
 def static() -> Rule:
@@ -140,10 +138,10 @@ RULES = (
     production(),
 )
 REFERENCE: dict[str, tuple[float | None, ...]] = {
-    "m = 1 round trips": (100, 108, 100, 108),
-    "m = 2 round trips": (50.6, 56.4, 50.1, 55.9),
-    "m = 3 round trips": (33.3, None, 33.3, None),
-    "m = 4 round trips": (25.6, 30.7, 25.1, 29.7),
+    "m = 1": (100, 108, 100, 108),
+    "m = 2": (50.6, 56.4, 50.1, 55.9),
+    "m = 3": (33.3, None, 33.3, None),
+    "m = 4": (25.6, 30.7, 25.1, 29.7),
     "one share each": (59, 64, 59, 68),
     "fixed tau*": (4.4, 13.1, 1.8, 7.7),
     "GSS": (30, 34, 30, 40),
