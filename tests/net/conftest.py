@@ -10,16 +10,19 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, Queue
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
 ENOUGH_S = 60
 """Far longer than anything here takes: a test that waits so long has failed."""
+NOTHING_MORE: Mapping[str, str] = MappingProxyType({})
+"""In the environment of a process."""
 
 
 @dataclass
@@ -113,17 +116,24 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture
 def spawn(environment: dict[str, str]) -> Iterator[Callable[..., Process]]:
-    """Start `PREFIX python -m MODULE ARGUMENTS`; whatever still runs at the end of the test is killed."""
+    """Start `PREFIX python -m MODULE ARGUMENTS`, perhaps with more in its environment; whatever still runs at the end
+    of the test is killed."""
     started: list[Process] = []
 
-    def start(kind: type[Process], module: str, *arguments: str, prefix: tuple[str, ...] = ()) -> Process:
+    def start(
+        kind: type[Process],
+        module: str,
+        *arguments: str,
+        prefix: tuple[str, ...] = (),
+        more: Mapping[str, str] = NOTHING_MORE,
+    ) -> Process:
         popen = subprocess.Popen(
             [*prefix, sys.executable, "-P", "-m", module, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT if kind in (Peer, Tracker) else None,
             text=True,
-            env=environment,
+            env={**environment, **more},
         )
         started.append(kind(popen))
         return started[-1]
@@ -140,8 +150,11 @@ def spawn(environment: dict[str, str]) -> Iterator[Callable[..., Process]]:
 def peer(spawn: Callable[..., Peer]) -> Callable[..., Peer]:
     """Start a peer of one slot on a free port, measured and ready."""
 
-    def start(*arguments: str, listen: str = "tcp://127.0.0.1:*") -> Peer:
-        process = spawn(Peer, "zlb.cli.peer", "--listen", listen, "--slots", "1", *arguments)
+    def start(
+        *arguments: str, listen: str = "tcp://127.0.0.1:*", more: Mapping[str, str] = NOTHING_MORE
+    ) -> Peer:
+        where = "--listen", listen, "--slots", "1"
+        process = spawn(Peer, "zlb.cli.peer", *where, *arguments, more=more)
         found = process.wait_for(r"^(\S+) listening on (\S+), ")
         process.node, process.endpoint = found[1], found[2]
         process.wait_for("integers a second")
@@ -156,14 +169,15 @@ def client(spawn: Callable[..., Process]) -> Callable[..., Process]:
     return lambda *arguments: spawn(Process, "zlb.cli.submit", *arguments)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def submit(environment: dict[str, str]) -> Callable[..., Answer]:
     """Run `zlb-submit ARGUMENTS` to its end."""
 
-    def run(*arguments: str) -> Answer:
+    def run(*arguments: str, more: Mapping[str, str] = NOTHING_MORE) -> Answer:
         command = [sys.executable, "-P", "-m", "zlb.cli.submit", *arguments]
+        env = {**environment, **more}
         ended = subprocess.run(
-            command, capture_output=True, text=True, env=environment, timeout=ENOUGH_S, check=False
+            command, capture_output=True, text=True, env=env, timeout=ENOUGH_S, check=False
         )
         return Answer(ended.returncode, ended.stdout, ended.stderr)
 

@@ -317,4 +317,10 @@ def test_leases_so_short_that_they_share_a_run_are_asked_for_the_same_samples() 
 def test_longer_leases_are_each_asked_for_their_own() -> None:
     bench = Bench(chunk=5000)
     bench.hand(A, rate=1e5)
-    assert len({lease.terms for lease in bench.grant(A, want=8)}) == 8
+    assert len({lease.terms for lease in bench.grant(A, want=4)}) == 4
+
+
+def test_a_request_for_many_short_leases_gets_no_more_long_ones_than_two_a_slot() -> None:
+    bench = Bench(chunk=50_000)
+    bench.hand(A, rate=1e5)
+    assert len(bench.grant(A, want=64)) == 2

@@ -15,7 +15,7 @@ from zlb.cli import human, types
 from zlb.cli.command import option
 from zlb.core.config import Method
 from zlb.core.errors import ExitCode, ZlbError
-from zlb.core.limits import MS, NEIGHBOURS_MAX, SECOND
+from zlb.core.limits import MS, SECOND, WORKERS_PER_JOB_MAX
 
 if TYPE_CHECKING:
     from zlb.sim.studies.rows import Row, Study
@@ -110,8 +110,8 @@ def jobs(churn: str, verify: str, hours: float, rtt: int, report: int | None, **
 
     Above 100 peers all that nodes do by the clock is done N/100 times as rarely, so that an hour takes minutes.
     """
-    if given["peers"] > NEIGHBOURS_MAX:
-        raise click.UsageError(f"a submitter has at most {NEIGHBOURS_MAX} neighbours")
+    if given["peers"] > WORKERS_PER_JOB_MAX:
+        raise click.UsageError(f"a job has at most {WORKERS_PER_JOB_MAX} workers")
     from zlb.sim.churn import SETI
     from zlb.sim.volunteers import Fleet, Volunteers
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from zlb.core.limits import BATCH_BYTES_MAX, MS, SECOND, SLICE_NS
+from zlb.core.limits import BATCH_BYTES_MAX, MS, NEIGHBOURS_MAX, SECOND, SLICE_NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +14,8 @@ class NeighboursConfig:
     """First wait before HELLO is said again; doubles up to `hello_ns_max`. Shorter: faster start, more noise."""
     hello_ns_max: int = 2 * SECOND
     """Longest wait between HELLOs to a silent endpoint: how late a returning peer is noticed."""
+    neighbours_max: int = NEIGHBOURS_MAX
+    """Nodes that may have dialled us; one more is refused as FULL."""
     silence_ns: int = 4 * SECOND
     """A neighbour not heard for so long is lost. At least 4 advert periods, so that lost adverts are no alarm."""
 

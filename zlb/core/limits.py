@@ -61,8 +61,8 @@ UNVERIFIED_LEASES_MAX = 64
 """Leases of a worker that are done anew should it be found out; those before it have been followed by so many that
 passed. Memory for so many a worker, whatever the size of the job."""
 LATE_LEASES_MAX = 8_192
-"""Expired and ended leases remembered, so that a late result can still be told from a stranger's, and judged by what was
-asked of it. Some 1.5 KB each (bench/ledger.py)."""
+"""Expired and ended leases remembered, so that a late result can still be told from a stranger's, and judged by what
+was asked of it. Some 1.5 KB each (bench/ledger.py)."""
 HITS_PER_JOB_MAX = 100_000
 """Hits the tracker keeps of a job: with their digests some 5 MB of every snapshot."""
 OPEN_JOBS_MAX = 1_024

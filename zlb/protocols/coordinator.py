@@ -321,7 +321,7 @@ class Coordinator(Core):
         if self.ended is not None or not self.ledger.complete:
             self._spots_until = NEVER
             return
-        if len(self.foreman.spots) and len(self.foreman.neighbours) > 1:
+        if len(self.foreman.spots) and len(self.foreman.fit()) > 1:
             self._spots_until = min(self._spots_until, now + self.config.spot_ns)
             if now < self._spots_until:
                 return

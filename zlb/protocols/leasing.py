@@ -26,6 +26,8 @@ MANY = 256
 """Of more workers stragglers are looked for less often: a look at 10,000 takes some 10 ms."""
 VICTIMS = 64
 """Stragglers that are asked to give back in one look: the next is soon."""
+PLENTY_NS = 200 * MS
+"""A request is answered with no more than this for each slot, once there are two leases for each."""
 BACKUP_FACTOR = 2
 """A lease that takes so many times as long as the median one, or its worker's rate lets expect, is given to another
 too."""
@@ -75,6 +77,9 @@ class Lessor(Core):
                 fresh.append(lease)
             hand.leases.add(lease.id)
             granted.append(lease)
+            if self._is_plenty(hand, granted):
+                want = len(granted)
+                break
         self._draw_up(hand, fresh)
         if len(granted) == want:
             self.hungry.pop(hand.node, None)
@@ -116,6 +121,11 @@ class Lessor(Core):
         self.hungry.pop(node, None)
 
     # -- sizes
+
+    def _is_plenty(self, hand: Hand, granted: list[Lease]) -> bool:
+        """Whether so much for one request is enough, whatever was asked for: sizes may have grown meanwhile."""
+        enough = len(hand.leases) >= 2 * hand.slots and hand.power > 0
+        return enough and sum(lease.size for lease in granted) * SECOND > hand.power * PLENTY_NS
 
     def _count(self, now: int, hand: Hand) -> int:
         power = self.crew.power(now) + (0.0 if hand.leases else hand.power)

@@ -18,7 +18,7 @@ from zlb.core.effects import Effect
 from zlb.core.errors import ErrorCode
 from zlb.core.events import RESTARTED, NeighbourLost, NeighbourRefused, NeighbourUp
 from zlb.core.ids import Endpoint, NodeId, is_endpoint
-from zlb.core.limits import LINKS_MAX, NEIGHBOURS_MAX, NEIGHBOURS_TOLD_MAX
+from zlb.core.limits import LINKS_MAX, NEIGHBOURS_TOLD_MAX
 from zlb.core.message import Advert, Message
 from zlb.core.node import Core
 from zlb.core.timers import NEVER
@@ -165,8 +165,8 @@ class Neighbours(Core):
             self._send(src, Refused(ErrorCode.MALFORMED, f"HELLO of {message.node} over the link of {src}"))
         elif why := self._wrong_cluster(message.cluster):
             self._send(src, Refused(ErrorCode.WRONG_CLUSTER, why))
-        elif src not in self._linked and len(self._linked) >= NEIGHBOURS_MAX:
-            self._send(src, Refused(ErrorCode.FULL, f"{NEIGHBOURS_MAX} neighbours already"))
+        elif src not in self._linked and len(self._linked) >= self.config.neighbours_max:
+            self._send(src, Refused(ErrorCode.FULL, f"{self.config.neighbours_max} neighbours already"))
         else:
             told = tuple(islice(self._tellable(src), NEIGHBOURS_TOLD_MAX))
             mine = self.me, self.incarnation, message.dialled, self.listen, self.publish

@@ -76,9 +76,13 @@ class Pull(Core):
             self._request(now, job, want)
 
     def look_ahead(self, job: Holding, count: int) -> None:
-        """Prefetch one lease per slot, or as many as last `ahead_ns` now that they hold `count` integers."""
+        """Prefetch one lease per slot, or as many as last `ahead_ns` now that they hold `count` integers.
+
+        At most twice as many as before: one short lease, the rest of something, says little about the next.
+        """
         lasts_ns = count * SECOND / (self.rate(job) or 1.0)
-        self._ahead = max(1, min(AHEAD_MAX, int(self.config.ahead_ns / max(lasts_ns, 1.0))))
+        fitting = int(self.config.ahead_ns / max(lasts_ns, 1.0))
+        self._ahead = max(1, min(AHEAD_MAX, 2 * self._ahead, fitting))
 
     def is_worth_asking(self, queued: int) -> bool:
         """Long leases are asked for one by one, short ones when half of those held ahead are gone."""

@@ -140,6 +140,7 @@ def scaled(fleet: Fleet) -> tuple[PeerConfig, SubmitterConfig]:
         return int(ns * fleet.scale)
 
     links, gossip, work, lead = NeighboursConfig(), GossipConfig(), WorkerConfig(), CoordinatorConfig()
+    links = replace(links, neighbours_max=max(links.neighbours_max, fleet.peers))
     links = replace(links, hello_ns_max=longer(links.hello_ns_max), silence_ns=longer(links.silence_ns))
     report_ns = longer(work.report_ns) if fleet.report_ns is None else fleet.report_ns
     lead = replace(
