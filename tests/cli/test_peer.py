@@ -12,7 +12,7 @@ from click.testing import Result
 
 from zlb.cli import run
 from zlb.core.errors import ExitCode, ZlbError
-from zlb.core.events import NeighbourLost, NeighbourRefused, NeighbourUp, Notice, Stopped
+from zlb.core.events import NeighbourLost, NeighbourRefused, NeighbourUp, Notice, Stopped, WorkerAccused
 from zlb.drivers.manners import Manners, Quiet
 
 Call = Callable[..., Result]
@@ -22,6 +22,8 @@ LIFE = [
     NeighbourUp("p-2"),
     NeighbourRefused("ipc://x", 1, "version 1 is not 2"),
     Notice("job j-1 dropped: no kernel is named 'x'"),
+    WorkerAccused("j-2", "p-2", "did not find 17, which it had to", 4096),
+    WorkerAccused("j-2", "p-3", "reported a hit that is none", 0),
     NeighbourLost("p-2", "silent"),
     Stopped(),
 ]
@@ -30,6 +32,8 @@ LINES = [
     "p-2 joined",
     "ipc://x refused: version 1 is not 2",
     "job j-1 dropped: no kernel is named 'x'",
+    "p-2 did not find 17, which it had to: gets no more of job j-2, 4096 integers of it again",
+    "p-3 reported a hit that is none: gets no more of job j-2",
     "p-2 left: silent",
     "bye",
 ]
@@ -121,6 +125,20 @@ def test_json(call: Call, serve: FakeServe) -> None:
         {"event": "joined", "node": "p-2"},
         {"event": "refused", "where": "ipc://x", "code": 1, "detail": "version 1 is not 2"},
         {"event": "notice", "text": "job j-1 dropped: no kernel is named 'x'"},
+        {
+            "event": "accused",
+            "job": "j-2",
+            "peer": "p-2",
+            "why": "did not find 17, which it had to",
+            "again": "4096",
+        },
+        {
+            "event": "accused",
+            "job": "j-2",
+            "peer": "p-3",
+            "why": "reported a hit that is none",
+            "again": "0",
+        },
         {"event": "left", "node": "p-2", "reason": "silent"},
         {"event": "stopped"},
     ]

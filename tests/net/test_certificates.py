@@ -11,7 +11,7 @@ import pytest
 from tests.net.conftest import Answer, Peer, Process
 from zlb.protocols.certificate import Certificate, decode
 
-SIZE = 2**22
+SIZE = 2**24
 GENESIS = (
     "0100000000000000000000000000000000000000000000000000000000000000000000003ba3edfd7a7b12b27ac72c3e67768f617f"
     "c81bc3888a51323a9fb8aa4b1e5e4a29ab5f49ffff001d1dac2b7c"
@@ -60,7 +60,7 @@ def judged(zlb: Callable[..., Answer], file: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_all_hits_with_two_peers(submit: Callable, zlb: Callable, two: list[Peer], file: Path) -> None:
-    options = "-r", f":{SIZE}", "-d", "12", "--all", "--chunk", "50ms", "--json"
+    options = "-r", f":{SIZE}", "-d", "14", "--all", "--chunk", "50ms", "--json"
     answer = submit(*options, "--certificate", str(file), *at(two))
     assert (answer.code, covered(file)) == (0, [(0, SIZE)])
     said = judged(zlb, file)
@@ -124,10 +124,10 @@ def test_a_peer_that_slept_is_counted_once(
 ) -> None:
     first = peer()
     second = peer("--peer", first.endpoint)
-    size = 16_000_000
+    size = 12_000_000
     options = "-r", f":{size}", "--algo", "sleep", "--all", "--json", "-v", "--chunk", "200ms"
     job = client(*options, "--certificate", str(file), *at([first, second]))
-    while int(job.wait_for_event("progress")["done"]) < size // 16:
+    while int(job.wait_for_event("progress")["done"]) < size // 12:
         pass
     second.popen.send_signal(signal.SIGSTOP)
     first.wait_for(f"{second.node} left: silent")  # by then its leases have expired and are leased again

@@ -1,11 +1,15 @@
-"""Manners of a volunteer, by real processes: one that may not work now, and one that may work half of the time."""
+"""Manners of a volunteer, by real processes: one that may not work now, and some that may work part of the time."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 
 from tests.net.conftest import Answer, Peer
+from zlb.protocols.certificate import decode
 
 ALL_DAY = ("--quiet-hours", "00:00-24:00")
 
@@ -30,3 +34,19 @@ def test_a_peer_that_lends_a_part_of_its_time_gives_right_answers(
     answer = submit("--peer", part.endpoint, "-d", "20", "--lowest", "--range", ":2M")
     assert (answer.code, answer.integers) == (0, [828028])
     assert part.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.slow
+def test_peers_of_unequal_strength_finish_together(
+    peer: Callable[..., Peer], submit: Callable[..., Answer], tmp_path: Path
+) -> None:
+    weak, strong = peer("--max-cpu", "33"), peer()
+    file = tmp_path / "job.cert"
+    options = "--algo", "sleep", "--range", ":4M", "--all", "--json", "--certificate", str(file)
+    answer = submit(*options, "--peer", weak.endpoint, "--peer", strong.endpoint)
+    credit = {line["peer"]: int(line["integers"]) for line in answer.done["credit"]}
+    assert 2 < credit[strong.node] / credit[weak.node] < 4.5
+    last: dict[str, int] = {}
+    for row in decode(file.read_bytes()).certificate.rows:
+        last[row.worker] = max(last.get(row.worker, 0), row.at_ns)
+    assert min(last.values()) > 0.9 * max(last.values()), "0.97 to 0.997, as measured"

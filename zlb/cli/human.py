@@ -69,6 +69,12 @@ def count(n: int, noun: str) -> str:
     return f"{number(n)} {noun}{'' if n == 1 else 's'}"
 
 
+def accusation(node: str, why: str, job: str, again: int) -> str:
+    """That a peer was found out, and what that means for the job."""
+    redone = f", {count(again, 'integer')} of it again" if again else ""
+    return f"{node} {why}: gets no more of {job}{redone}"
+
+
 def text(words: str) -> str:
     """What somebody else wrote, with nothing in it that a terminal would obey."""
     return words if words.isprintable() else ascii(words)[1:-1]

@@ -12,7 +12,7 @@ from zlb.cli import command as shared
 from zlb.cli import human, types
 from zlb.cli.command import option
 from zlb.cli.journal import Journal
-from zlb.core.events import Event
+from zlb.core.events import Event, WorkerAccused
 from zlb.drivers.manners import NICE_DEFAULT, Manners
 
 WHERE, LENT, WHEN, OUTPUT = "Where", "What is lent", "When", "Output"
@@ -156,6 +156,9 @@ class PeerJournal(Journal):
                 slots = human.count(event.slots, "slot")
                 line = f"{event.node} listening on {event.endpoint}, {slots}"
                 self.write("listening", line, node=event.node, endpoint=event.endpoint, slots=event.slots)
+            case WorkerAccused(job, node, why, again):  # of a job that it coordinates
+                line = human.accusation(node, why, f"job {job}", again)
+                self.write("accused", line, job=job, peer=node, why=why, again=str(again))
             case _:
                 super().on_event(event)
 

@@ -195,8 +195,7 @@ class Report:
             case WorkerAccused(_, node, why, again):
                 self._results.accused(event)
                 if not self._quiet:
-                    said = f"{node} {why}: gets no more of this job"
-                    self._screen.say(said + f", {human.count(again, 'integer')} of it again" * bool(again))
+                    self._screen.say(human.accusation(node, why, "this job", again))
             case JobWaits(_, why) if not self._quiet:
                 self._screen.say(why)
             case Notice(text):

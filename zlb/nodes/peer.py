@@ -310,7 +310,7 @@ class Peer(LinkedNode):
                     self.enrolment.on_tracker(now, node)
             case NeighbourUp(node):
                 self._absorb(now, self.coordinators.on_neighbour(now, node))
-                self._absorb(now, self.worker.on_neighbour(node))
+                self._absorb(now, self.worker.on_neighbour(now, node))
             case NeighbourLost(node):
                 self.gossip.on_lost(node)
                 self._adverts.forget(node)

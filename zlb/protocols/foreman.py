@@ -327,7 +327,8 @@ class Foreman(Core):
     def _bench(self, hand: Hand, why: str) -> None:
         """The worker gets no more of this job; when none is left that does, the job cannot be done."""
         hand.benched = why
-        self._emit(Notice(f"{hand.node} gets no more of job {self.job.id}: {why}"))
+        if not hand.accused:  # else that has been said
+            self._emit(Notice(f"{hand.node} gets no more of job {self.job.id}: {why}"))
         self._forget_spots(hand.node)
         for held in self._leases_of(hand):
             self.end_lease(held, silent=True)

@@ -25,6 +25,8 @@ NO_LEASE = 0
 """In a part of a report: it is about integers searched for somebody who is gone, or for an earlier epoch."""
 RTTS = 3
 """Round trips of which the shortest counts: a single slow answer says little."""
+SETTLED_MAX = 256
+"""Reports of peers below us that are remembered when nothing more of them has to be kept: a few seconds' worth."""
 M = TypeVar("M", TaskRequest, TaskReport)
 
 
@@ -156,6 +158,8 @@ class Holding:
     orphan_hits: dict[int, bytes] = field(default_factory=dict)
     receipts: dict[Received, Receipt] = field(default_factory=dict)
     """Of reports of peers below us that may not be forgotten yet."""
+    settled: deque[Received] = field(default_factory=lambda: deque(maxlen=SETTLED_MAX))
+    """The last that may, should they be repeated."""
     taken: list[Receipt] = field(default_factory=list)
     """Of pieces in the report that was put together last."""
     commitments: OrderedDict[LeaseId, Commitment] = field(default_factory=OrderedDict)
@@ -260,7 +264,7 @@ class Holding:
 
     def receive(self, report: Received) -> Receipt | None:
         """The receipt of a report that a peer sends us; None if we have it already."""
-        if report in self.receipts:
+        if report in self.receipts or report in self.settled:
             return None
         receipt = self.receipts[report] = Receipt(report)
         return receipt
@@ -277,6 +281,7 @@ class Holding:
         ]
         for report in done:
             del self.receipts[report]
+        self.settled += done
         return done
 
     def acknowledged(self, report: TaskReport) -> bool:

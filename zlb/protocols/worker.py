@@ -219,7 +219,7 @@ class Worker(Core):
             else:
                 self._runs.queue.append((job, lease))
         if message.leases:
-            self.redistribution.on_lease(now)
+            self.redistribution.on_lease(now, job)
             self._pull.look_ahead(job, message.leases[-1].count)
             if job.report_at == NEVER:
                 job.report_at = job.beat_at = now + self.config.report_ns
@@ -252,15 +252,17 @@ class Worker(Core):
         self._settle()
         return self._flush()
 
-    def on_neighbour(self, node: NodeId) -> list[Effect]:
+    def on_neighbour(self, now: int, node: NodeId) -> list[Effect]:
         """A new neighbour hears of what we pass on."""
-        self.redistribution.on_neighbour(node)
+        self.redistribution.on_neighbour(now, node)
         self._settle()
         return self._flush()
 
     def on_lost(self, node: NodeId) -> list[Effect]:
-        """A neighbour is gone: what it was to do for us is ours again."""
+        """A neighbour is gone: what it was to do for us is ours again; if it passed a job on, another may."""
         self.redistribution.on_lost(node)
+        for job in self._jobs.values():
+            job.silent |= job.coordinator == node and bool(job.ancestors)
         self._start_runs()
         self._settle()
         return self._flush()
@@ -488,7 +490,7 @@ class Worker(Core):
     def _abandon(self, job: Holding, lease: HeldLease) -> None:
         job.unreported -= len(lease.pieces)
         self._runs.abandon(lease)
-        self.redistribution.abandon(lease)
+        self.redistribution.abandon(job, lease)
         self._settle()
 
     def _settle(self) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from zlb.core.config import CoordinatorConfig, PeerConfig, SubmitterConfig, WorkerConfig
+from zlb.core.events import Event
 from zlb.core.ids import Endpoint, JobId, NodeId, Span
 from zlb.core.limits import MS, SECOND
 from zlb.core.message import Message
@@ -49,7 +50,7 @@ class Topology(StrEnum):
     STAR = "star"
     """Peers know the first, or one of those that know it; submitters know the first."""
     RANDOM = "random"
-    """Peers know one or two of those that came before them, submitters one."""
+    """Peers know one or two of those that came before them, submitters the first, and perhaps another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +80,12 @@ def draw_roads(seed: int, count: int, topology: Topology | None = None) -> Roads
             known = [(i - 1,) if i else () for i in range(count)]
         case Topology.STAR:
             inner = -(-count // 2)
-            known = [() if not i else (0,) if i < max(inner, 2) else (1 + i % (inner - 1),) for i in range(count)]
+            known = [
+                () if not i else (0,) if i < max(inner, 2) else (1 + i % (inner - 1),) for i in range(count)
+            ]
         case Topology.RANDOM:
             known = [tuple(sorted(rng.sample(range(i), min(i, rng.choice([1, 2]))))) for i in range(count)]
-            reached = (rng.randrange(count),)
+            reached = tuple(sorted({0, rng.randrange(count)}))
     return Roads(topology, tuple(known), reached, offer_ns, sublet_ns)
 
 
@@ -149,7 +152,7 @@ class _Grid:
         self.seed, self.weather, self.tamper = seed, weather, tamper
         self.checkers = Checkers()
         kind = Overtaking if weather.late else World
-        self.world = kind(seed, weather, lambda node, event: self.checks.on_event(node, event))
+        self.world = kind(seed, weather, self._on_event)
         self.checks = self.world.onlooker = TreeChecks(self.world, self.checkers, weather, honest)
         self.truths: dict[bytes, Truth] = {}
         rng = stream(seed, "grid")
@@ -160,6 +163,9 @@ class _Grid:
             self._add_peer(NodeId(f"p{i}"), endpoint, known, rng)
         for i in range(rng.choice([1, 1, 2])):
             self._add_submitter(NodeId(f"s{i}"), rng, mortal=i == 0)
+
+    def _on_event(self, node: NodeId, event: Event) -> None:
+        self.checks.on_event(node, event)
 
     def play(self) -> Outcome:
         chaos_ns, world = self.weather.chaos_ns, self.world
@@ -198,7 +204,9 @@ class _Grid:
         ends = [checker.ended for checker in self.checkers.jobs.values()]
         for end in ends:
             recomputed = end.recomputed if end else 0
-            assert recomputed == 0, f"{recomputed} integers of {end.job if end else ''} leased twice in fair weather"
+            assert recomputed == 0, (
+                f"{recomputed} integers of {end.job if end else ''} leased twice in fair weather"
+            )
         if all(end is not None and end.status in ("complete", "exhausted") for end in ends):
             tested = sum(peer.worker.tested for peer in self._peers())
             size = sum(checker.job.size for checker in self.checkers.jobs.values())
@@ -240,7 +248,8 @@ class _Grid:
             return self._tampered(Peer(*about, lambda _kernel, params: truths[params].oracle))
 
         self.world.add(name, boot, lambda: Cpu(slots, rate, self.truths), listen=at)
-        if name != "p0" and rng.random() < self.weather.leaves:  # the first stays, so that someone finishes the jobs
+        first = name == "p0"  # which stays, so that someone finishes the jobs
+        if not first and rng.random() < self.weather.leaves:
             stops_at = rng.randint(0, min(self.weather.chaos_ns, 10 * SECOND))
             self.world.call(stops_at, name, lambda node, now: node.on_stop(now))
 

@@ -16,8 +16,12 @@ from zlb.sim.weather import FAULT_MIX
 @click.option(
     "--room", type=click.Choice(["grid", "replicas", "tracked"]), default="grid", help="What is simulated."
 )
-@click.option("--faults", type=click.Choice(["seed", "mix"]), default="seed", help="In the grid: the seed's weather, or "
-    "every message lost, doubled and overtaken with 20 % each.")
+@click.option(
+    "--faults",
+    type=click.Choice(["seed", "mix"]),
+    default="seed",
+    help="In the grid: the seed's weather, or every message lost, doubled and overtaken with 20 % each.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="One line a seed: digest, effects, what it came to.")
 def main(first: int, seeds: int, room: str, faults: str, verbose: bool) -> None:
     """Run simulated peers and jobs, replicas of a log, or both, under SEEDS different weathers and check everything."""
