@@ -20,6 +20,7 @@ STARTS = {
     "zlb": "zlb.cli.main",
     "zlb-submit": "zlb.cli.submit",
     "zlb-peer": "zlb.cli.peer",
+    "zlb-sim": "zlb.cli.sim",
     "sweep": "zlb.sim.sweep",
 }
 SPEAKING = '#!/bin/sh\nprintf "%s|" "$@"\n'

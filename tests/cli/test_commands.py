@@ -20,6 +20,7 @@ MODULES = {
     "zlb-submit": "zlb.cli.submit",
     "zlb-peer": "zlb.cli.peer",
     "zlb-tracker": "zlb.cli.tracker",
+    "zlb-sim": "zlb.cli.sim",
     "zlb": "zlb.cli.main",
 }
 HEADINGS = ["What to search", "When to stop", "How to run", "Where", "Output"]
@@ -113,6 +114,9 @@ def test_every_option_is_explained(command: click.Command) -> None:
         ("zlb.cli.main kernels", 0),
         ("zlb.cli.main verify nowhere", 2),
         ("zlb.cli.main keys show --help", 0),
+        ("zlb.cli.sim jobs --help", 0),
+        ("zlb.cli.sim jobs --rate nan", 2),
+        ("zlb.cli.main sim study --help", 0),
     ],
 )
 def test_loads_nothing_heavy(root: Path, arguments: str, code: int) -> None:
@@ -134,7 +138,7 @@ def test_kernels_are_listed() -> None:
 def test_the_group_names_its_commands() -> None:
     said = CliRunner().invoke(group, ["--help"]).stdout
     jobs = {"jobs", "wait", "status", "result", "cancel", "pause", "resume", "priority", "peers"}
-    assert set(group.commands) == {"submit", "peer", "tracker", "kernels", "keys", "verify", *jobs}
+    assert set(group.commands) == {"submit", "peer", "tracker", "kernels", "keys", "verify", "sim", *jobs}
     assert all(re.search(rf"^  {name} ", said, re.MULTILINE) for name in group.commands)
 
 

@@ -331,7 +331,7 @@ def test_verification_that_is_none(submit: Call, grid: Any, text: str) -> None:
 
 def test_one_peer_is_no_quorum(submit: Call, grid: Any) -> None:
     result = submit("-d", "9", "--verify", "quorum:2")
-    assert result.exit_code == 2 and "there is one peer only" in result.stderr and not grid.calls
+    assert result.exit_code == 2 and "this process is one peer only" in result.stderr and not grid.calls
 
 
 def test_schemes(submit: Call, grid: Any) -> None:

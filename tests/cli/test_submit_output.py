@@ -13,7 +13,14 @@ from zlb.cli import run
 from zlb.cli import submit as submit_module
 from zlb.cli.report import zero_bits
 from zlb.core.errors import ExitCode, ZlbError
-from zlb.core.events import HitFound, NeighbourLost, NeighbourRefused, NeighbourUp, Notice
+from zlb.core.events import (
+    HitFound,
+    NeighbourLost,
+    NeighbourRefused,
+    NeighbourUp,
+    Notice,
+    WorkerAccused,
+)
 
 Call = Callable[..., Result]
 
@@ -40,6 +47,26 @@ def test_quiet(submit: Call) -> None:
 
 def test_a_name_is_shown(submit: Call, grid: Any) -> None:
     assert submit("-d", "20", "--name", "scan 7").stderr.startswith(f"scan 7 ({grid.job.id}): found")
+
+
+def test_who_was_found_out_is_told(submit: Call, grid: Any) -> None:
+    accusations = ("did not find 17, which it had to", 4096), ("reported a hit that is none", 0)
+    grid.script = lambda job: [WorkerAccused(job, "p-1", why, again) for why, again in accusations]
+    said = submit("-d", "20").stderr.splitlines()[:2]
+    assert (
+        said[0] == "p-1 did not find 17, which it had to: gets no more of this job, 4096 integers of it again"
+    )
+    assert said[1] == "p-1 reported a hit that is none: gets no more of this job"
+    assert submit("-d", "20", "-q").stderr == ""
+    told = [line for line in lines(submit("-d", "20", "--json")) if line["event"] == "accused"]
+    assert told[0] == {
+        "event": "accused",
+        "job": grid.calls[-1][0].id,
+        "peer": "p-1",
+        "why": "did not find 17, which it had to",
+        "again": "4096",
+    }
+    assert told[1]["again"] == "0"
 
 
 def test_work_done_twice_is_told(submit: Call, grid: Any) -> None:
@@ -144,6 +171,7 @@ def test_how_jobs_end(submit: Call, grid: Any, status: str, detail: str, code: i
     result = submit("-d", "20", "--json")
     assert result.exit_code == code
     assert lines(result)[-1]["status"] == shown
+    assert lines(result)[-1].get("detail") == (detail if status == "failed" else None)
     assert f": {shown}" in result.stderr
     assert shown == "timeout" or detail in result.stderr
 

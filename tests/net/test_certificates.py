@@ -63,6 +63,7 @@ def test_all_hits_with_two_peers(submit: Callable, zlb: Callable, two: list[Peer
     options = "-r", f":{SIZE}", "-d", "14", "--all", "--chunk", "50ms", "--json"
     answer = submit(*options, "--certificate", str(file), *at(two))
     assert (answer.code, covered(file)) == (0, [(0, SIZE)])
+    assert answer.err.endswith(f"certificate: zlb verify {file}\n")
     said = judged(zlb, file)
     assert (said["status"], said["covered"], said["alone"]) == ("complete", str(SIZE), "0")
     assert {line["peer"] for line in said["peers"]} == {one.node for one in two}

@@ -1,20 +1,20 @@
-"""Peers that cheat, fail or fall asleep, by real processes: they are found out, and every answer is right all the same."""
+"""Peers that cheat or fail, by real processes: they are found out, and every answer is right all the same."""
 
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.net.conftest import Answer, Peer
+from tests.net.conftest import Answer, Peer, Tracker, free_endpoints
 
 SIZE, CHUNK = 2**24, 2**20
 """Sixteen subjobs of some 50 ms: each has planted samples of its own."""
 ALL = ("--all", "-r", f":{SIZE}", "-d", "12", "--chunk", str(CHUNK), "--json")
 REHEARSED, SUBJOB = 400_000, 5_000
 """Integers of a job of `sleep`, eighty subjobs of 50 ms, however busy the machine is."""
-SLEEP = ("--all", "-r", f":{REHEARSED}", "--algo", "sleep", "--param", "seconds=1e-5", "--param", "every=1000")
+SLOWLY = ("--algo", "sleep", "--param", "seconds=1e-5", "--param", "every=1000", "--chunk", str(SUBJOB))
+SLEEP = ("--all", "-r", f":{REHEARSED}", *SLOWLY)
 
 Hits = list[int]
 
@@ -98,7 +98,7 @@ def test_a_withheld_hit_is_found_out_by_a_quorum(volunteer: Callable, grid: Call
 @pytest.mark.slow
 def test_a_tenth_left_out_is_noticed_within_twenty_subjobs(volunteer: Callable, grid: Callable) -> None:
     honest, cheater = volunteer(), volunteer("skip=0.1")
-    answer = grid([honest, cheater], *SLEEP, "--chunk", str(SUBJOB), "--json")
+    answer = grid([honest, cheater], *SLEEP, "--json")
     assert (answer.code, answer.done["status"]) == (0, "complete")
     assert found(answer) == [*range(0, REHEARSED, 1000)]
     (line,) = accused(answer)
@@ -113,6 +113,9 @@ def test_whoever_was_found_out_is_remembered(volunteer: Callable, grid: Callable
     again = grid([honest, cheater], *ALL)
     assert (again.code, found(again), accused(again)) == (0, hits, [])
     assert credited(again) == {honest.node}
+    alone = grid([cheater], *ALL)
+    assert (alone.code, alone.done["status"], found(alone)) == (6, "failed", [])
+    assert f"(no peer is left that does it: found out in earlier jobs: {cheater.node})" in alone.err
 
 
 @pytest.mark.slow
@@ -125,13 +128,32 @@ def test_with_cheats_alone_there_is_no_result(volunteer: Callable, grid: Callabl
     assert ": failed (no peer is left that does it: p-" in last
 
 
+@pytest.mark.slow
+def test_a_peer_that_coordinates_tells_whom_it_accused(
+    spawn: Callable, peer: Callable, zlb: Callable, apart: dict[str, str], tmp_path: Path
+) -> None:
+    (where,) = free_endpoints(1)
+    at = "--tracker", where
+    tracker = spawn(
+        Tracker, "zlb.cli.tracker", "--data", str(tmp_path / "t"), "--listen", where, "--bootstrap"
+    )
+    tracker.wait_for(" leads, ")
+    honest = peer(*at, more=apart)
+    job = zlb("submit", *SLEEP, *at, "--detach").out.strip()
+    honest.wait_for(f"coordinates job {job}")
+    cheater = peer(*at, more=apart | {"ZLB_CHEAT": "skip=1.0"})
+    honest.wait_for(f"^{cheater.node} did not find .*: gets no more of job {job}$")
+    answer = zlb("wait", job, *at)
+    assert (answer.code, sorted(answer.integers)) == (0, [*range(0, REHEARSED, 1000)])
+
+
 # -- kernels that fail
 
 
 @pytest.mark.slow
 def test_an_integer_that_nobody_can_search_fails_the_job(volunteer: Callable, grid: Callable) -> None:
     peers = [volunteer() for _ in range(3)]
-    answer = grid(peers, *SLEEP, "--param", "fail=123456", "--chunk", str(SUBJOB))
+    answer = grid(peers, *SLEEP, "--param", "fail=123456")
     assert answer.code == 6
     (why,) = (line for line in answer.err.splitlines() if ": failed (" in line)
     assert "3 of 3 peers failed on it" in why

@@ -75,7 +75,7 @@ class Twin:
         ((words, failed),) = about
         assert lease.said == failed
         assert len(span) <= count or (failed and not words)
-        begun = {n for n in may if self.words.get(n)}
+        begun = {n for n in may if n in self.words}
         assert words or not begun, "what others have searched comes first"
         assert words or failed or not any(self.failed.get(n) for n in may)
         if words:
@@ -90,20 +90,21 @@ class Twin:
         held.unreported -= piece
         worker = held.lease.worker
         late = held.lease.id not in self.live
-        untouched = {n for n in self.waiting if not (self.words.get(n) or self.failed.get(n))}
+        untouched = {n for n in self.waiting if not (n in self.words or self.failed.get(n))}
         mine = piece & (untouched if late else held.remaining)
         held.remaining -= mine
         first, done, withheld = set(), set(), set()
-        for n in mine:
-            before = self.words.get(n, ())
-            self.words[n] = (*before, worker)
-            first |= set() if before else {n}
-            if n in self.known and n not in told:
-                withheld.add((worker, n))
-            if n in told and n not in self.known:
-                withheld |= {(other, n) for other in before}
-            if len(self.words[n]) >= self.copies:
-                done.add(n)
+        for run in runs(mine):
+            wrong = {(worker, n) for n in run & self.known - told}
+            wrong |= {(other, n) for n in run & told - self.known for other in self.words.get(n, ())}
+            withheld |= wrong
+            liars = {node for node, _ in wrong}
+            for n in run:
+                first |= set() if n in self.words else {n}
+                words = (*self.words.get(n, ()), worker)
+                self.words[n] = tuple(node for node in words if node not in liars)
+                if len(self.words[n]) >= self.copies:
+                    done.add(n)
         hits = (told & mine) - self.known
         self.known |= hits
         self.done |= done
@@ -131,11 +132,24 @@ class Twin:
         for n in self.wanted - self.done:
             if worker in self.words.get(n, ()):
                 self.words[n] = tuple(node for node in self.words[n] if node != worker)
-                lost |= set() if self.words[n] else {n}
+                if not self.words[n]:
+                    lost.add(n)
+                    del self.words[n]
         hits = self.known & lost
         self.known -= lost
         self.released += len(lost)
         return lost, hits
+
+
+def runs(piece: set[int]) -> list[set[int]]:
+    """Neighbours together: what is one piece for the ledger, too."""
+    found: list[set[int]] = []
+    for n in sorted(piece):
+        if found and n - 1 in found[-1]:
+            found[-1].add(n)
+        else:
+            found.append({n})
+    return found
 
 
 class QuorumMachine(RuleBasedStateMachine):

@@ -3,7 +3,8 @@
 A file holds comments, then blocks: commands, `----`, the effects that followed, an empty line. Commands are
 
     peer NAME [slots=N] [rate=R] [dials=NODE,..]       make a node; `rate` is measured beforehand, by default
-    submitter NAME START:STOP [rule=..] [wanted=N] [chunk=N] [job=ID] [dials=NODE,..]
+              [offers=MS]                              it passes jobs on that it has held for so long
+    submitter NAME START:STOP [rule=..] [wanted=N] [chunk=N] [job=ID] [dials=NODE,..] [explores=no]
     tracker NAME VOTER,..                              make a member of a tracker; its disk outlives a restart
     client NAME [dials=NODE,..]                        make a client of trackers
     submit NAME JOB START:STOP [chunk=N]               a client asks for a job, once
@@ -162,8 +163,12 @@ class Stage:
 
     # -- commands
 
-    def do_peer(self, name: str, slots: str = "1", rate: str = "1000", dials: str = "") -> None:
-        config = PeerConfig(worker=WorkerConfig(slots=int(slots), redistributes=False), measure_kernel="")
+    def do_peer(
+        self, name: str, slots: str = "1", rate: str = "1000", dials: str = "", offers: str = ""
+    ) -> None:
+        offer_ns = int(offers or 0) * MS
+        worker = WorkerConfig(slots=int(slots), redistributes=bool(offers), offer_ns=offer_ns)
+        config = PeerConfig(worker=worker, measure_kernel="")
         rates = {"sha256": float(rate)} if float(rate) else {}
         self.makers[name] = lambda incarnation: Peer(
             NodeId(name),
@@ -219,12 +224,13 @@ class Stage:
         chunk: str = "",
         job: str = "j",
         dials: str = "",
+        explores: str = "yes",
     ) -> None:
         start, stop = map(int, span.split(":"))
         count = int(wanted or (0 if rule == "all" else 1))
         of = Job(JobId(job), "sha256", b"", ((start, stop),), StopRule(rule), count)
         coordinator = CoordinatorConfig(chunk_count=int(chunk) if chunk else None, progress_ns=NEVER)
-        config = SubmitterConfig(coordinator=coordinator)
+        config = SubmitterConfig(coordinator=coordinator, explore=explores == "yes")
         self.makers[name] = lambda incarnation: Submitter(
             NodeId(name),
             incarnation,

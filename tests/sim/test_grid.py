@@ -7,8 +7,12 @@ import sys
 import pytest
 
 from zlb.sim import grid
+from zlb.sim.grid import Topology
+from zlb.sim.weather import FAULT_MIX
 
 SEEDS = 50
+MIXED = [0, 1, 2, 4, 6, 8, 10, 14, 16, 22, 31, 37, 41, 52, 64, 73, 86, 97, 99]
+"""Under `FAULT_MIX`: all topologies, one peer to five, all ends."""
 SAME = "from zlb.sim import grid; print(*(grid.run(seed).digest for seed in (7, 10, 11, 25)))"
 
 
@@ -40,3 +44,68 @@ def test_same_seed_same_digest_in_any_process() -> None:
         for seed in ("1", "2")
     }
     assert len(digests) == 1 and len(digests.pop().split()) == 4
+
+
+# Seeds that found something, in the words of what was wrong.
+FOUND = {
+    22: "a child whose report came twice was dismissed: it told of what it had told of before",
+    223: "the same, when the word that a report is kept was lost",
+    334: "the same, when the report was late",
+    744: "two that had heard of the end of a job took it from each other, from old adverts, and handed each other for "
+    "ever what they had finished",
+    89: "the only peer that a submitter knew left for good: now one that stays is known",
+    195: "the same",
+    335: "the same",
+}
+FOUND_MIXED = {
+    1: "a child whose report came twice was dismissed",
+    143: "the same",
+    954: "three that had heard of the end of a job took it from each other in a circle",
+}
+HALF_OPEN = {
+    290: "a peer lost the submitter, which stood still, and that goes on hearing its load: neither says HELLO again",
+    828: "the same, with a single peer",
+}
+
+
+@pytest.mark.parametrize("seed", FOUND)
+def test_a_seed_that_found_something(seed: int) -> None:
+    grid.run(seed)
+
+
+@pytest.mark.parametrize("seed", FOUND_MIXED)
+def test_a_seed_that_found_something_in_the_mix_of_faults(seed: int) -> None:
+    grid.run(seed, weather=FAULT_MIX)
+
+
+@pytest.mark.xfail(
+    raises=grid.GridFailure, strict=True, reason="links that only one side believes in are not mended"
+)
+@pytest.mark.parametrize("seed", HALF_OPEN)
+def test_a_seed_that_found_something_that_is_not_mended_yet(seed: int) -> None:
+    grid.run(seed)
+
+
+@pytest.mark.parametrize("seed", MIXED)
+def test_results_are_exact_though_a_fifth_of_all_messages_is_lost_doubled_or_overtaken(seed: int) -> None:
+    outcome = grid.run(seed, weather=FAULT_MIX)
+    assert all(status in ("found", "exhausted", "complete") for status in outcome.ended.values())
+    assert 0.15 < outcome.lost / outcome.sent < 0.25 and 0.1 < outcome.late / outcome.sent < 0.3
+
+
+def test_half_of_all_grids_are_full_and_the_others_chains_stars_or_drawn() -> None:
+    drawn = [grid.draw_roads(seed, 5) for seed in range(600)]
+    counts = {topology: sum(roads.topology is topology for roads in drawn) for topology in Topology}
+    assert 250 < counts[Topology.FULL] < 350 and min(counts.values()) > 60
+    for roads in drawn:
+        assert 0 in roads.submitters, "the first stays, so that someone finishes the jobs"
+        assert all(known and max(known) < i for i, known in enumerate(roads.peers) if i), "all are reached"
+    assert grid.draw_roads(3, 5, Topology.CHAIN).peers == ((), (0,), (1,), (2,), (3,))
+    assert grid.draw_roads(3, 5, Topology.STAR).peers == ((), (0,), (0,), (2,), (1,))
+
+
+@pytest.mark.parametrize("topology", Topology)
+def test_every_topology_passes_in_any_weather(topology: Topology) -> None:
+    outcomes = [grid.run(seed, topology=topology) for seed in range(100, 115)]
+    assert {outcome.topology for outcome in outcomes} == {topology}
+    assert any(outcome.kept for outcome in outcomes)

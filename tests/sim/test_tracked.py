@@ -82,9 +82,9 @@ def results_are_dropped_on_a_hand_over(patch: pytest.MonkeyPatch) -> None:
     """What a worker finished and had no word for is for the next coordinator."""
     hand_over = Holding.hand_over
 
-    def forgetful(self: Holding, coordinator: NodeId, epoch: int) -> None:
+    def forgetful(self: Holding, coordinator: NodeId, epoch: int, ancestors: tuple[NodeId, ...]) -> None:
         self.reports.clear()
-        hand_over(self, coordinator, epoch)
+        hand_over(self, coordinator, epoch, ancestors)
 
     patch.setattr(Holding, "hand_over", forgetful)
 

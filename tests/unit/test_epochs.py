@@ -8,7 +8,7 @@ from tests.unit.test_coordinator import A, B, digest, emitted, sent
 from zlb.core.config import CoordinatorConfig
 from zlb.core.effects import Effect, Publish, Send
 from zlb.core.errors import ErrorCode
-from zlb.core.events import HitFound, JobEnded, Notice
+from zlb.core.events import HitFound, JobEnded, WorkerAccused
 from zlb.core.ids import JobId, NodeId
 from zlb.core.limits import MS, SECOND
 from zlb.core.work import Hit, Job, Oracle, StopRule
@@ -183,7 +183,7 @@ def test_task_report_lease_0_with_a_bad_hit_benches_its_worker(wrong: Part) -> N
     assert core.foreman.bad_hits == 1 and not core.hits and not core.ledger.done and core.ended is None
     assert sent(effects, JobClosed) == [
         JobClosed("j", "for you: you reported a hit that is none")
-    ] and emitted(effects, Notice)
+    ] and emitted(effects, WorkerAccused)
 
 
 def test_task_report_lease_0_without_epochs_counts_only_what_was_lost_with_a_worker() -> None:

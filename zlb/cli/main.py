@@ -8,6 +8,7 @@ from zlb.cli import command as shared
 from zlb.cli.jobs import ALL as JOBS
 from zlb.cli.keys import keys
 from zlb.cli.peer import peer
+from zlb.cli.sim import sim
 from zlb.cli.submit import submit
 from zlb.cli.tracker import tracker
 from zlb.cli.verify import verify
@@ -29,7 +30,7 @@ def kernels() -> None:
         click.echo(name)
 
 
-for each in (submit, peer, tracker, *JOBS, keys, verify):
+for each in (submit, peer, tracker, *JOBS, keys, verify, sim):
     zlb.add_command(each)
 
 

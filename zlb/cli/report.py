@@ -139,6 +139,8 @@ class JsonResults(Results):
     def ended(self, event: JobEnded) -> None:
         """See docs/cli.md."""
         fields: dict[str, object] = {"status": outcome(event)}
+        if outcome(event) == "failed":
+            fields["detail"] = event.detail
         fields |= {"tested": str(event.tested), "recomputed": str(event.recomputed)}
         fields |= {
             "elapsed_s": _seconds(event.elapsed_ns),

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+import os
+import secrets
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +19,24 @@ from zlb.cli import human, types
 from zlb.cli.command import option
 from zlb.core.config import Method
 from zlb.core.errors import ExitCode, ZlbError
-from zlb.core.limits import MS, SECOND, WORKERS_PER_JOB_MAX
+from zlb.core.limits import INTEGERS_MAX, MS, NEIGHBOURS_MAX, RATE_MAX, SECOND, SLOTS_MAX
 
 if TYPE_CHECKING:
     from zlb.sim.studies.rows import Row, Study
-    from zlb.sim.volunteers import Run
+    from zlb.sim.volunteers import Fleet, Run, Volunteers
 
 FLEET, JOB, OUTPUT = "Who is there", "Their job", "Output"
 STUDIES = ("loss", "chunks", "churn", "cheats")
 PATIENCE = 3
 """A job that takes so many times as long as it should is told as it is then."""
+RATE_MIN = 1e-3
+"""Of an integer that takes longer than a quarter of an hour, a second one is not waited for."""
+SEED_MAX = (1 << 32) - 1
+TOLD_EVERY_S = 0.5
+"""Of a run, on a terminal."""
 FIGURE_INCHES, FIGURE_DPI = (9, 6), 120
+SETTINGS = {**shared.CONTEXT_SETTINGS, "auto_envvar_prefix": "ZLB_SIM"}
+"""Of its own: `ZLB_PEERS` are endpoints, not a number."""
 
 EPILOG = """\b
 Examples:
@@ -34,23 +45,41 @@ Examples:
   zlb-sim study loss
   zlb-sim study chunks --out studies
 
-The same seed gives the same digest on any machine.
+The same seed gives the same digest, with the same Python and C library.
 """
 
 
-@click.group("zlb-sim", context_settings=shared.CONTEXT_SETTINGS, epilog=EPILOG)
+class FiniteRange(click.FloatRange):
+    """A number with bounds, and not one of those that are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no finite number", param, ctx)
+        return float(number)
+
+
+@click.group("sim", context_settings=SETTINGS, epilog=EPILOG)
 @shared.version_option("zlb-sim")
 def sim() -> None:
     """Run peers and submitters, the code that runs elsewhere, on a modelled network and in virtual time."""
 
 
-@sim.command("jobs", cls=shared.Command)
+@sim.command("jobs", cls=shared.Command, context_settings=SETTINGS)
 @option("--peers", heading=FLEET, type=types.CountType(), metavar="N", default=100, help="How many.")
-@option("--seed", heading=FLEET, type=int, default=1, help="Decides all that is left to chance.")
+@option(
+    "--seed",
+    heading=FLEET,
+    type=click.IntRange(0, SEED_MAX),
+    metavar="N",
+    default=1,
+    help="Decides all that is left to chance.",
+)
 @option(
     "--rate",
     heading=FLEET,
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(RATE_MIN, RATE_MAX),
     metavar="PER_S",
     default=1000.0,
     help="Integers a second and slot of the median machine.",
@@ -58,12 +87,19 @@ def sim() -> None:
 @option(
     "--speed-sigma",
     heading=FLEET,
-    type=click.FloatRange(min=0, max=3),
+    type=FiniteRange(0, 3),
     metavar="SIGMA",
     default=0.8,
     help="Of their speeds, which are lognormal; 0: all are equal.",
 )
-@option("--slots", heading=FLEET, type=types.CountType(), metavar="N", default=1, help="Of each.")
+@option(
+    "--slots",
+    heading=FLEET,
+    type=click.IntRange(1, SLOTS_MAX),
+    metavar="N",
+    default=1,
+    help="Of each.",
+)
 @option(
     "--rtt",
     heading=FLEET,
@@ -83,7 +119,7 @@ def sim() -> None:
 @option(
     "--hours",
     heading=JOB,
-    type=click.FloatRange(min=0, min_open=True, max=1000),
+    type=FiniteRange(0, 1000, min_open=True),
     metavar="H",
     default=1.0,
     help="How long it should take them, in virtual time.",
@@ -103,15 +139,16 @@ def sim() -> None:
     show_default="1s, and above 100 peers N/100 times as long",
     help="Between a worker's reports.",
 )
-@option("--json", heading=OUTPUT, is_flag=True, help="One JSON object.")
+@option("--json", heading=OUTPUT, is_flag=True, help="One JSON object; docs/simulator.md tells its fields.")
+@option("-q", "--quiet", heading=OUTPUT, is_flag=True, help="Do not say how far it is, on a terminal.")
 @shared.version_option("zlb-sim jobs")
 def jobs(churn: str, verify: str, hours: float, rtt: int, report: int | None, **given: Any) -> None:
     """Have one job done by many volunteers.
 
     Above 100 peers all that nodes do by the clock is done N/100 times as rarely, so that an hour takes minutes.
     """
-    if given["peers"] > WORKERS_PER_JOB_MAX:
-        raise click.UsageError(f"a job has at most {WORKERS_PER_JOB_MAX} workers")
+    if given["peers"] > NEIGHBOURS_MAX:
+        raise click.UsageError(f"a submitter is dialled by at most {NEIGHBOURS_MAX} peers")
     from zlb.sim.churn import SETI
     from zlb.sim.volunteers import Fleet, Volunteers
 
@@ -127,15 +164,18 @@ def jobs(churn: str, verify: str, hours: float, rtt: int, report: int | None, **
         verify=Method(verify),
         report_ns=report,
     )
+    _check(fleet, hours)
     began = time.perf_counter()
-    run = Volunteers(fleet, fleet.expected(hours)).run(int(PATIENCE * hours * 3600 * SECOND))
+    look = _teller(given["quiet"])
+    run = Volunteers(fleet, fleet.expected(hours)).run(int(PATIENCE * hours * 3600 * SECOND), look)
+    look(None)
     wall_s = time.perf_counter() - began
     click.echo(_as_json(run, wall_s) if given["json"] else "\n".join(_as_table(run, wall_s)))
     if run.status != "complete":
         raise ZlbError(f"the job is not complete after {PATIENCE} times {hours:g} h", ExitCode.FAILED)
 
 
-@sim.command("study", cls=shared.Command)
+@sim.command("study", cls=shared.Command, context_settings=SETTINGS)
 @click.argument("name", metavar="[" + "|".join(STUDIES) + "]", type=click.Choice(STUDIES))
 @option(
     "--out",
@@ -156,25 +196,52 @@ def study(name: str, out: Path | None, quiet: bool) -> None:
 
     asked: Study = import_module(f"zlb.sim.studies.{name}").STUDY
     if out is not None:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ZlbError(f"directory {out}: {error.strerror}", ExitCode.USAGE) from None
+        _make_ready(out)
     rows = asked.run((lambda _line: None) if quiet else lambda line: click.echo(line, err=True))
     _show(asked, rows)
     if out is not None:
         _keep(asked, rows, out)
 
 
+def _check(fleet: Fleet, hours: float) -> None:
+    """Refuse what no job can be, or no peer may say."""
+    fastest = max(map(fleet.rate_of, fleet.names))
+    if fastest > RATE_MAX:
+        raise click.UsageError(f"the fastest of them would test {fastest:.2g} integers a second")
+    if (size := fleet.expected(hours)) >= INTEGERS_MAX:
+        raise click.UsageError(f"that is a job of {size:.2g} integers, and they end at 2**64")
+
+
+def _teller(quiet: bool) -> Callable[[Volunteers | None], None]:
+    """What says how far a run is, in one line that it writes anew, and takes away when it is given none."""
+    if quiet or not sys.stderr.isatty():
+        return lambda _room: None
+    told_at = 0.0
+
+    def tell(room: Volunteers | None) -> None:
+        nonlocal told_at
+        now = time.perf_counter()
+        if room is None:
+            click.echo("\r\x1b[K", err=True, nl=False)
+        elif now - told_at >= TOLD_EVERY_S:
+            told_at = now
+            done = human.share(room.submitter.coordinator.ledger.done.measure, room.job.size)
+            virtual = human.seconds(room.world.now / SECOND)
+            click.echo(f"\r\x1b[K{done} done after {virtual} of virtual time", err=True, nl=False)
+
+    return tell
+
+
 def _as_json(run: Run, wall_s: float) -> str:
     fields = {
+        "event": "simulated",
         "peers": run.fleet.peers,
         "seed": run.fleet.seed,
         "status": run.status,
-        "size": run.size,
-        "done": run.done,
+        "size": str(run.size),
+        "done": str(run.done),
         "efficiency": run.efficiency,
-        "recomputed": run.recomputed,
+        "recomputed": str(run.recomputed),
         "departures": run.departures,
         "messages": run.messages,
         "events": run.steps,
@@ -212,14 +279,37 @@ def _show(asked: Study, rows: Sequence[Row]) -> None:
     Console().print(table)
 
 
+def _make_ready(out: Path) -> None:
+    """Make the directory, and see that it can be written to: a study takes minutes."""
+    from tempfile import TemporaryFile
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise ZlbError(f"directory {out}: {error.strerror or error}", ExitCode.USAGE) from None
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    """Have a file written whole or not at all: as a draft, which then gets its name."""
+    path = Path(os.path.realpath(path))
+    draft = path.with_name(f".zlb-{secrets.token_hex(6)}.tmp")
+    try:
+        try:
+            write(draft)
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise ZlbError(f"file {path}: {error.strerror or error}", ExitCode.FAILED) from None
+
+
 def _keep(asked: Study, rows: Sequence[Row], out: Path) -> None:
     """Write the rows as CSV, and the figure if there is something to draw it with."""
     from zlb.sim.studies.rows import as_csv
 
-    try:
-        (out / f"{asked.name}.csv").write_text(as_csv(rows))
-    except OSError as error:
-        raise ZlbError(f"file {out / asked.name}.csv: {error.strerror}", ExitCode.FAILED) from None
+    _write(out / f"{asked.name}.csv", lambda draft: draft.write_text(as_csv(rows)))
     try:
         import matplotlib as mpl
     except ImportError:
@@ -231,8 +321,10 @@ def _keep(asked: Study, rows: Sequence[Row], out: Path) -> None:
     figure, axes = pyplot.subplots(figsize=FIGURE_INCHES, layout="constrained")
     axes.set_title(asked.question)
     asked.draw(rows, axes)
-    figure.savefig(out / f"{asked.name}.png", dpi=FIGURE_DPI)
-    pyplot.close(figure)
+    try:
+        _write(out / f"{asked.name}.png", lambda draft: figure.savefig(draft, dpi=FIGURE_DPI, format="png"))
+    finally:
+        pyplot.close(figure)
 
 
 def main() -> None:

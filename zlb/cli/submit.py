@@ -227,13 +227,13 @@ Exit codes: 0 found or --all done, 2 usage, 3 range exhausted, 4 timeout,
     metavar="DIR",
     show_envvar=True,
     show_default="the platform's place",
-    help="Measured rates and compiled kernels.",
+    help="Measured rates, compiled kernels, trust in peers, the key that signs.",
 )
 @option(
     "--json",
     heading=OUTPUT,
     is_flag=True,
-    help="One JSON object per line on stdout: accepted, hit, done; with -v also progress.",
+    help="One JSON object per line on stdout: accepted, hit, accused, done; with -v also progress.",
 )
 @option(
     "--progress",
@@ -307,11 +307,13 @@ def _place(ctx: click.Context, given: dict[str, Any]) -> _Place:
 
 def _tracked_only(ctx: click.Context, place: _Place, given: dict[str, Any]) -> None:
     """Raise `click.UsageError` for what only trackers can do, or a name that they would not take."""
-    for name in ("certificate", "scheme"):
+    here_only = {
+        "certificate": "a job at trackers has many coordinators",
+        "scheme": "jobs at trackers go by factoring",
+    }
+    for name, why in here_only.items():
         if place.trackers and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(
-                f"--{name} goes with --peer and --local: a job at trackers has many coordinators"
-            )
+            raise click.UsageError(f"--{name} goes with --peer and --local: {why}")
     for name in ("detach", "priority", "deadline"):
         said = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
         if said and not place.trackers:
@@ -420,6 +422,8 @@ def _run(asked: Asked, place: _Place, given: dict[str, Any]) -> int:
         report.end(ended)
         if certificate is not None:
             certificate.write(ended)
+            if not quiet:
+                screen.say(f"certificate: zlb verify {given['certificate']}")
     except ZlbError as error:
         if str(error) in report.refusals:  # has been said already
             return error.exit_code
@@ -449,7 +453,7 @@ def _can_be_checked(ctx: click.Context, place: _Place, asked: Asked, verificatio
     method, name = verification.method, asked.puzzle.kernel_name
     if method is Method.QUORUM and not (place.peers or place.trackers):
         raise click.UsageError(
-            f"--verify quorum:{verification.copies}: there is one peer only, the one in this process"
+            f"--verify quorum:{verification.copies} goes with --peer or --tracker: this process is one peer only"
         )
     if method not in (Method.SHARES, Method.SPOT) or hasattr(asked.puzzle.kernel, "sampler"):
         return ""

@@ -263,7 +263,7 @@ class VerifyType(click.ParamType[Verification]):
             return value
         method, colon, copies = str(value).partition(":")
         if method not in [one.value for one in Method] or bool(colon) != (method == Method.QUORUM):
-            self.fail(f"{str(value)!r} is not none, shares, spot or quorum:N", param, ctx)
+            self.fail(f"{str(value)!r} is not none, shares, spot or quorum:N, like quorum:2", param, ctx)
         if not colon:
             return Verification(Method(method), 1)
         if not re.fullmatch(r"[0-9]{1,9}", copies) or not 2 <= int(copies) <= COPIES_MAX:

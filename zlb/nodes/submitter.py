@@ -26,7 +26,7 @@ INTERRUPTED = "interrupted"
 
 
 class Submitter(LinkedNode):
-    """Sees `job` through with the peers at `endpoints` and those they know, if it explores; stops by itself when the job
+    """Sees `job` through with the peers at `endpoints` and, if it explores, those they know; stops by itself when that
     has ended."""
 
     def __init__(

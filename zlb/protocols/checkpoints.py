@@ -20,6 +20,8 @@ class Resumed(NamedTuple):
     """The lowest hit that is known; others may still be lower."""
     tested: int = 0
     recomputed: int = 0
+    loose: tuple[int, ...] = ()
+    """Hits that are in the log although their integers are not done: they will be found again."""
 
 
 class Received(NamedTuple):

@@ -55,6 +55,9 @@ NEW = Resumed()
 SWEEPS = 8
 """Looks at all leases within one silence: an expiry is noticed at most an eighth late, and a step costs O(1)."""
 
+UNFIT_NS = 3 * SECOND
+"""So long others may be on their way, if those who were found out before are the only ones there."""
+
 
 class Coordinator(Core):
     """Sees one job through. Emits `HitFound` for every hit once, `JobProgress` now and then, `JobEnded` once.
@@ -86,6 +89,7 @@ class Coordinator(Core):
         self.ledger: Ledger = new_ledger(config, job.spans, resumed.done)
         self.ledger.tested, self.ledger.released = resumed.tested, resumed.recomputed
         self.foreman = Foreman(job, oracle, config, rng, self.ledger, self.checkpoints, epoch, trust or {})
+        self.foreman.retold.update(resumed.loose)
         self.ended: JobEnded | None = None
         self.hits = 0 if resumed.lowest is not None and job.rule is StopRule.LOWEST else resumed.hits
         self.strange = 0
@@ -124,6 +128,8 @@ class Coordinator(Core):
         if self.ended is None:
             if now >= self._sweep_at:
                 self.foreman.expire(now)
+                if now - self._started_at >= UNFIT_NS:
+                    self.foreman.give_up_if_unfit()
                 self._sweep_at = now + self.config.silence_ns // SWEEPS
             self.foreman.on_tick(now, self._leases(now))
             self._settle(now)
@@ -325,6 +331,8 @@ class Coordinator(Core):
             self._spots_until = min(self._spots_until, now + self.config.spot_ns)
             if now < self._spots_until:
                 return
+        if not self.foreman.settle():
+            return
         if self._lowest is not None:
             n, digest, src = self._lowest
             self.hits, self._lowest = 1, None

@@ -150,6 +150,7 @@ class Coordinators(Core):
                 continue
             if now >= coordinator.deadline():
                 self._absorb(now, job, office, coordinator.on_tick(now))
+                self._schedule(now, office, coordinator)
             if now >= office.checkpoint_at and not office.number:
                 self._checkpoint(now, job, office, coordinator)
         return self._flush()
@@ -260,6 +261,7 @@ class Coordinators(Core):
                 lowest,
                 resumed.tested,
                 resumed.recomputed,
+                resumed.loose,
             ),
             self._sequence,
             self._trust,

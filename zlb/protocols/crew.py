@@ -46,6 +46,8 @@ class Hand:
     failures: int = 0
     """Leases it could not do, since it did one."""
     leases: set[LeaseId] = field(default_factory=set)
+    refusals: int = 0
+    """Times it did not show what it had committed to."""
     adopted: set[int] = field(default_factory=set)
     """Reports with work of earlier epochs, by sequence: they may come twice."""
     count_test: CountTest = field(default_factory=CountTest)

@@ -9,6 +9,9 @@ from zlb.core.ids import NodeId, Span
 from zlb.core.work import Pattern, Row
 from zlb.protocols.intervals import IntervalSet
 
+ROW_SHARES_MAX = 1024
+"""Shares of one row: a row that grows is copied."""
+
 
 class Evidence:
     """Rows that do not overlap, in ascending order; neighbours that differ in nothing else become one."""
@@ -61,4 +64,5 @@ class Evidence:
 
 
 def _continues(before: Row, row: Row) -> bool:
-    return (before.stop, before.worker, before.pattern) == (row.start, row.worker, row.pattern)
+    alike = (before.stop, before.worker, before.pattern) == (row.start, row.worker, row.pattern)
+    return alike and len(before.shares) + len(row.shares) <= ROW_SHARES_MAX

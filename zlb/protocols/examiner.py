@@ -122,7 +122,7 @@ class Examiner:
         self, terms: Terms, test: CountTest, spans: Sequence[Span], samples: Sequence[Sequence[int]]
     ) -> str:
         """Why these cannot be all samples of what was newly searched, `spans`; empty if nothing speaks against it."""
-        if not terms.patterns or not spans:
+        if self._word is None or not terms.patterns or not spans:
             return ""
         if len(samples) != len(terms.reported):
             return f"reported samples of {len(samples)} patterns, not of {len(terms.reported)}"

@@ -12,25 +12,32 @@ import random
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from zlb.core.config import CoordinatorConfig
+from zlb.core.config import CoordinatorConfig, Method
 from zlb.core.effects import Effect
 from zlb.core.errors import ErrorCode
 from zlb.core.events import Notice, WorkerAccused
 from zlb.core.ids import LeaseId, NodeId, Span
 from zlb.core.limits import TEXT_BYTES_MAX, WORKERS_PER_JOB_MAX
 from zlb.core.node import Core
-from zlb.core.work import Hit, Job, Oracle
+from zlb.core.work import Hit, Job, Oracle, StopRule
 from zlb.protocols.checkpoints import Checkpoints
 from zlb.protocols.crew import Crew, Hand
 from zlb.protocols.evidence import Evidence
 from zlb.protocols.examiner import Examiner, share_word
 from zlb.protocols.intervals import IntervalSet
 from zlb.protocols.leasing import Lessor
-from zlb.protocols.ledger import Lease, Ledger, News
+from zlb.protocols.ledger import NO_LEASE_ID, Lease, Ledger, News
 from zlb.protocols.sizing import Sizer
 from zlb.protocols.spots import GIVEN_UP, Spots, Verdict
-from zlb.protocols.trust import STRANGER, Trust
+from zlb.protocols.trust import PROBATION, STRANGER, Trust
 from zlb.wire.messages import JobClosed, Part, Refused, TaskCancel, TaskProof
+
+UNFIT_TOLD = 4
+"""Of peers that were found out before, so many are named."""
+
+
+ADOPTED_KEPT = 64
+"""Reports of work for others that are remembered of one worker: it has 16 out at a time."""
 
 
 class Entered(NamedTuple):
@@ -72,6 +79,7 @@ class Foreman(Core):
         self.retold: set[int] = set()
         """Hits already told of, in integers that are searched again."""
         self.epoch = epoch
+        self._last_failure = "failed"
         self._oracle, self._rng, self._trust = oracle, rng, trust
 
     def deadline(self) -> int:
@@ -107,6 +115,10 @@ class Foreman(Core):
             hand = self.crew.add(Hand(src, incarnation, Sizer(self.config), trust))
             hand.accused = not trust.accepted
             hand.benched = "were found out before" if hand.accused else ""
+            if hand.accused:
+                self._emit(
+                    Notice(f"{src} gets nothing of job {self.job.id}: was found out in an earlier one")
+                )
         elif incarnation > hand.incarnation:
             self.gone(now, src)
             hand.restarted(incarnation)
@@ -124,10 +136,18 @@ class Foreman(Core):
             self.lessor.on_lost(node)
             self._forget_spots(node)
             self._expire(self._leases_of(self.crew[node]))
+        self._give_up_suspects()
 
     def fit(self) -> list[NodeId]:
         """Those there are who may work for the job."""
         return [node for node in self.neighbours if not self.is_benched(node)]
+
+    def give_up_if_unfit(self) -> None:
+        """Nobody else has come by now: if all there are were found out in earlier jobs, this one cannot be done."""
+        strangers = [hand.node for hand in self.crew if not hand.trust.accepted and not hand.tested]
+        if self.neighbours and strangers and not self.fit():
+            who = ", ".join(sorted(strangers)[:UNFIT_TOLD])
+            self.hopeless = self.hopeless or f"no peer is left that does it: found out in earlier jobs: {who}"
 
     def learned(self) -> list[tuple[NodeId, Trust]]:
         """Those of whom more is known than before this job."""
@@ -149,6 +169,7 @@ class Foreman(Core):
         """Leases that were not mentioned for too long are over."""
         leases = self.ledger.leases.values()
         self._expire([lease for lease in leases if now - lease.heard_at >= self.config.silence_ns])
+        self._give_up_suspects()
 
     def end_lease(self, lease: Lease, silent: bool) -> int:
         """End a live lease; returns how many integers go back to the pool."""
@@ -178,18 +199,19 @@ class Foreman(Core):
     # -- what they report
 
     def enter(self, hand: Hand, lease: Lease, part: Part, elapsed_ns: int) -> Entered | None:
-        """Take in what a part says was done under a lease; None if that cannot be true, and its worker is accused."""
-        spans = list(IntervalSet(done.span for done in part.done))
-        new = [
-            piece for span in spans for piece in lease.unreported.overlap(*span)
-        ]  # else it is a repeated report
+        """Take in what a part says was done under a lease; None if that cannot be true, and its worker is accused.
+
+        What it has told of before, or given back, is not looked at again: it could not be judged, either.
+        """
+        spans = IntervalSet(done.span for done in part.done)
+        new = [piece for span in spans for piece in lease.unreported.overlap(*span)]
         found = self._checked(hand, part) if new else []
         if found is None:
             return None
         if why := self.examiner.wrong(lease.terms, hand.count_test, new, part.samples):
             self._accuse(hand, why)
             return None
-        news = self.ledger.report(lease, spans, [hit.n for hit in found])
+        news = self.ledger.report(lease, new, [hit.n for hit in found])
         count = sum(stop - start for start, stop in new)
         hand.tested += count
         hand.sizer.measured(count, part.busy_ns)
@@ -207,18 +229,22 @@ class Foreman(Core):
     def adopt(self, hand: Hand, sequence: int, part: Part, elapsed_ns: int) -> Entered | None:
         """Take in what a worker has finished for somebody who is gone; nothing if that was done before.
 
-        Before the second epoch only what was lost with a worker of ours: there nobody else can have had work to give.
+        Before the second epoch only what was lost with another worker of ours: there nobody else can have had work to
+        give. Nothing was planted in it, so it is only believed for good when the worker has passed as many checks as
+        `settle` wants.
         """
         if sequence in hand.adopted:
             return None
         hand.adopted.add(sequence)
+        if len(hand.adopted) > ADOPTED_KEPT:
+            hand.adopted.discard(min(hand.adopted))
         spans = list(IntervalSet(done.span for done in part.done))
         found = self._checked(hand, part)
         if found is None:
             return None
         hand.tested += sum(stop - start for start, stop in spans)
         if self.epoch <= 1:
-            spans = [piece for span in spans for piece in self.ledger.abandoned.overlap(*span)]
+            spans = self.ledger.lost_by_others(hand.node, spans)
         fresh = self.ledger.adopt(hand.node, spans, [hit.n for hit in found])
         self._credit(hand, fresh, None, part, elapsed_ns)
         inside = IntervalSet(fresh)
@@ -253,10 +279,25 @@ class Foreman(Core):
             hand.sizer.clean(lease.size)
             hand.failures = 0
             if root and lease.terms.blocks and self._rng.random() < hand.trust.checked:
+                self.ledger.pinned.add(lease.id)
                 self.spots.begin(now, lease, root, self.ledger.hits_of(lease))
             elif bool(root) == bool(lease.terms.blocks):
                 hand.trust = hand.trust.passed()
+        elif self._avoids(hand, lease):
+            self._doubt(hand, lease.id)
         self.end_lease(lease, silent=False)
+
+    def _avoids(self, hand: Hand, lease: Lease) -> bool:
+        """Whether a lease whose worker was to commit to it ended early without a reason of ours: as if it did not show
+        what it has done."""
+        asked_back = lease.split_at >= 0
+        hits_max = 0 if self.job.rule is StopRule.ALL else self.job.hits_wanted
+        enough = 0 < hits_max <= len(lease.told)
+        begun = lease.unreported.measure < lease.size and not lease.recheck
+        return (
+            bool(begun and lease.terms.blocks and not (asked_back or enough))
+            and self._rng.random() < hand.trust.checked
+        )
 
     def _checked(self, hand: Hand, part: Part) -> list[Hit] | None:
         """The hits of a part, lowest first; None if one of them is none, or lies elsewhere."""
@@ -289,6 +330,8 @@ class Foreman(Core):
         hand.failures += 1
         span = next(iter(lease.remaining), lease.span)
         needed = bool(lease.remaining) and not lease.recheck
+        left = [node for node in self.fit() if self.ledger.may_search(node, lease)]
+        self._last_failure = why
         workers = self.ledger.suspect(lease)
         hand.leases.discard(lease.id)
         if lease.recheck:
@@ -296,12 +339,39 @@ class Foreman(Core):
         self.returned = True
         where = f"integers {span[0]} to {span[1]}"
         self._emit(Notice(f"{hand.node} failed on {where} of job {self.job.id}: {why}"))
-        left = [node for node in self.fit() if node not in workers]
         if needed and (len(workers) >= self.config.failures_max or not left):
             who = f"{len(workers)} of {len(workers) + len(left)} peers failed on it"
             self.hopeless = f"{why} ({where}: {who})"
         elif hand.failures >= self.config.failures_max:
             self._bench(hand, f"failed {hand.failures} times in a row, at last: {why}")
+
+    def _give_up_suspects(self) -> None:
+        """When all there are have failed on the same integers, nobody is left who could do them."""
+        fit = self.fit()
+        for suspect in self.ledger.suspects if fit and not self.ledger.leases else ():
+            if all(node in suspect.workers for node in fit):
+                start, stop = next(iter(suspect.spans))
+                who = f"integers {start} to {stop}: all {len(fit)} peers that are left failed on it"
+                self.hopeless = self.hopeless or f"{self._last_failure} ({who})"
+
+    def settle(self) -> bool:
+        """Before the job ends: what somebody searched for others who are gone is done anew if it has not shown since
+        that it does what it says. Whether there is nothing of the kind."""
+        if self.examiner.method is Method.NONE:
+            return True
+        doubted = [
+            hand
+            for hand in self.crew
+            if hand.trust.in_a_row < PROBATION and self.ledger.has_word(hand.node, NO_LEASE_ID)
+        ]
+        for hand in doubted:
+            again = self._disbelieve(hand, NO_LEASE_ID)
+            self._emit(
+                Notice(
+                    f"{hand.node} has not shown enough to be believed: {again} integers are searched again"
+                )
+            )
+        return not doubted
 
     def _accuse(self, hand: Hand, why: str) -> None:
         """What a worker reported cannot be true: nothing that it alone has done counts any more."""
@@ -337,9 +407,23 @@ class Foreman(Core):
         if not self.fit():
             self.hopeless = self.hopeless or f"no peer is left that does it: {hand.node} {why}"
 
+    def _doubt(self, hand: Hand, lease: LeaseId) -> None:
+        """It does not show what it has committed to: that is done anew; who does so again and again gets no more."""
+        self.ledger.pinned.discard(lease)
+        self._disbelieve(hand, lease)
+        hand.refusals += 1
+        hand.trust = hand.trust._replace(in_a_row=0)
+        self._emit(Notice(f"{hand.node} {GIVEN_UP}: that is searched again"))
+        if hand.refusals >= self.config.failures_max and not hand.benched:
+            self._bench(hand, f"{hand.refusals} times {GIVEN_UP}".replace("does", "did"))
+
     def _forget_spots(self, node: NodeId) -> None:
-        """What it has done is not checked any more."""
-        for again in self.spots.on_lost(node):
+        """What it has done cannot be checked any more, so it does not count."""
+        lost, searched_again = self.spots.on_lost(node)
+        for one in lost if node in self.crew else ():
+            self.ledger.pinned.discard(one)
+            self._disbelieve(self.crew[node], one)
+        for again in searched_again:
             lease = self.ledger.leases.get(again)
             if lease is not None:
                 self.end_lease(lease, silent=False)
@@ -351,10 +435,10 @@ class Foreman(Core):
     def _judge(self, verdicts: list[Verdict]) -> None:
         """Spot checks have come to an end."""
         for worker, lease, accused, why in verdicts:
+            self.ledger.pinned.discard(lease)
             if accused is not None and accused in self.crew:
                 self._accuse(self.crew[accused], why)
             elif worker in self.crew and why == GIVEN_UP:
-                self._disbelieve(self.crew[worker], lease)
-                self._emit(Notice(f"{worker} {why}: that is searched again"))
+                self._doubt(self.crew[worker], lease)
             elif worker in self.crew:
                 self.crew[worker].trust = self.crew[worker].trust.passed()

@@ -12,6 +12,7 @@ from zlb.core.limits import (
     COMMITMENTS_MAX,
     HITS_PER_REPORT_MAX,
     LEASES_PER_MESSAGE_MAX,
+    LOAD_NS_MAX,
     PRIORITY_DEFAULT,
     SPANS_PER_PART_MAX,
 )
@@ -23,6 +24,8 @@ from zlb.wire.messages import Done, Grant, Part, Reported, Spec, TaskReport, Tas
 
 NO_LEASE = 0
 """In a part of a report: it is about integers searched for somebody who is gone, or for an earlier epoch."""
+FOR_YOU = "for you"
+"""How the reason of a JOB_CLOSED begins if the job goes on without us."""
 RTTS = 3
 """Round trips of which the shortest counts: a single slow answer says little."""
 SETTLED_MAX = 256
@@ -224,17 +227,18 @@ class Holding:
             parts.append(self._take_orphans(room))
             room -= len(parts[0].hits)
         for lease in list(self.leases.values())[:LEASES_PER_MESSAGE_MAX]:
-            pieces = self._take_pieces(lease, room)
+            pieces = self._take_pieces(lease, room) if room > 0 else []
             room -= sum(len(piece.hits) for piece in pieces)
-            returned, lease.returned = lease.returned, []
+            returned = lease.returned[:SPANS_PER_PART_MAX]
+            del lease.returned[: len(returned)]
             news = bool(pieces or returned)
-            ended = lease.finished and not lease.pieces and not lease.unacknowledged
+            ended = lease.finished and not (lease.pieces or lease.returned or lease.unacknowledged)
             if ended:
                 del self.leases[lease.id]
             lease.unacknowledged += news
             if news or ended or everything:
                 parts.append(_part(lease, pieces, returned, ended, self._commit(lease) if ended else b""))
-            if room <= 0:
+            if room <= 0 and not everything:
                 break
         return tuple(parts)
 
@@ -369,7 +373,7 @@ def _part(lease: HeldLease, pieces: list[Piece], returned: list[Span], ended: bo
         ended=ended,
         done=tuple(Done(start, stop - start) for start, stop in done),
         hits=tuple(Reported(hit.n, hit.digest) for piece in pieces for hit in piece.hits),
-        busy_ns=sum(piece.busy_ns for piece in pieces),
+        busy_ns=min(sum(piece.busy_ns for piece in pieces), LOAD_NS_MAX),
         error=lease.error if ended else "",
         samples=tuple(
             tuple(sorted(n for piece in pieces for n in piece.samples[i])) for i in range(reported)

@@ -15,6 +15,7 @@ from zlb.core.timers import NEVER
 from zlb.protocols.crew import Crew, Hand
 from zlb.protocols.examiner import Examiner
 from zlb.protocols.ledger import Lease, Ledger
+from zlb.protocols.pulling import AHEAD_MAX
 from zlb.protocols.spots import Spots
 from zlb.wire.messages import TaskShrink
 
@@ -26,6 +27,8 @@ MANY = 256
 """Of more workers stragglers are looked for less often: a look at 10,000 takes some 10 ms."""
 VICTIMS = 64
 """Stragglers that are asked to give back in one look: the next is soon."""
+LEASES_OF_ONE_MAX = 2 * LEASES_PER_MESSAGE_MAX
+"""Leases one worker may hold, however many slots it says it has: those it can name in two reports."""
 PLENTY_NS = 200 * MS
 """A request is answered with no more than this for each slot, once there are two leases for each."""
 BACKUP_FACTOR = 2
@@ -68,7 +71,8 @@ class Lessor(Core):
         """Lease up to `want` subjobs to `hand`."""
         granted: list[Lease] = []
         fresh: list[Lease] = []
-        for _ in range(min(want, LEASES_PER_MESSAGE_MAX)):
+        room = (1 + AHEAD_MAX) * hand.slots - len(hand.leases)
+        for _ in range(min(want, room, LEASES_PER_MESSAGE_MAX, LEASES_OF_ONE_MAX - len(hand.leases))):
             lease = self._again(now, hand)
             if lease is None:
                 lease = self.ledger.lease(hand.node, self._count(now, hand), now) or self._backup(now, hand)

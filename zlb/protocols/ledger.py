@@ -104,8 +104,11 @@ class Ledger:
         self.released = 0
         """Integers that went back to the pool from a worker that fell silent or is not believed, who may have hashed
         some of them, that were adopted while others had them, or that were given to two on purpose."""
+        self.pinned: set[LeaseId] = set()
+        """Leases that are being checked: they stay unverified."""
         self.abandoned = IntervalSet()
         """Integers not done whose worker vanished with them: somebody it passed them on to may have searched them."""
+        self._abandoned_by: dict[NodeId, IntervalSet] = {}
         self._next_id = 0
 
     # -- views
@@ -197,6 +200,22 @@ class Ledger:
         """The worker of a live lease has vanished: what remains of it may have been searched by others, for it."""
         for start, stop in () if lease.recheck else lease.remaining:
             self.abandoned.add(start, stop)
+            self._abandoned_by.setdefault(lease.worker, IntervalSet()).add(start, stop)
+
+    def lost_by_others(self, worker: NodeId, spans: Iterable[Span]) -> list[Span]:
+        """What of `spans` another worker vanished with: this one may have searched it for that one."""
+        lost = IntervalSet(piece for span in spans for piece in self.abandoned.overlap(*span))
+        for start, stop in self._abandoned_by.get(worker, ()):
+            lost.remove(start, stop)
+        return list(lost)
+
+    def may_search(self, node: NodeId, lease: Lease) -> bool:
+        """Whether what remains of `lease` can be given to `node` when its worker has failed on it."""
+        return node != lease.worker and node not in lease.said
+
+    def has_word(self, worker: NodeId, lease: LeaseId) -> bool:
+        """Whether something is done by the word of `worker` alone, under that lease."""
+        return lease in self.unverified.get(worker, ())
 
     def give_back(self, lease: Lease, spans: Iterable[Span]) -> int:
         """The worker of a live lease will not search these: to the pool with what remains of them; how many."""
@@ -337,8 +356,15 @@ class Ledger:
                 one.spans.add(start, stop)
             one.hits += mine
             if len(leases) > UNVERIFIED_LEASES_MAX:
-                leases.popitem(last=False)
+                self._believe_oldest(leases)
         return mine
+
+    def _believe_oldest(self, leases: OrderedDict[LeaseId, Unverified]) -> None:
+        """The oldest lease that has ended and is not being checked is not one worker's word any more."""
+        for lease_id in leases:
+            if lease_id not in self.pinned and lease_id not in self.leases and lease_id != NO_LEASE_ID:
+                del leases[lease_id]
+                return
 
     def _put_back(self, lease: Lease, start: int, stop: int) -> None:
         if lease.said:

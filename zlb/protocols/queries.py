@@ -13,6 +13,7 @@ from zlb.core.limits import HITS_PER_REPORT_MAX
 from zlb.core.message import Count, Name
 from zlb.core.work import StopRule
 from zlb.protocols.commands import Denied, Status, Submit, WireHit, WireSpan, denied, done
+from zlb.protocols.intervals import IntervalSet
 from zlb.protocols.registry import JobEntry, Registry
 
 T = TypeVar("T")
@@ -93,6 +94,10 @@ class PeerLine(Struct, frozen=True, array_like=True):
     """Those it coordinates."""
 
 
+LOOSE_MAX = 10_000
+"""Some 90 KB; there are few, unless a worker with many hits has just been found out."""
+
+
 class Resumption(Struct, frozen=True, array_like=True):
     """Where a coordinator begins."""
 
@@ -104,6 +109,8 @@ class Resumption(Struct, frozen=True, array_like=True):
     lowest: WireHit | None
     tested: int
     recomputed: int
+    loose: tuple[Count, ...] = ()
+    """Hits whose integers are not done; at most `LOOSE_MAX`."""
 
 
 def ask(query: Query) -> bytes:
@@ -196,6 +203,8 @@ def _peers(registry: Registry) -> list[PeerLine]:
 
 
 def _resumption(entry: JobEntry) -> Resumption:
+    finished = IntervalSet((start, start + count) for start, count in entry.done)
+    loose = (n for n in entry.hits if n not in finished)
     return Resumption(
         spec=entry.spec,
         priority=entry.priority,
@@ -205,4 +214,5 @@ def _resumption(entry: JobEntry) -> Resumption:
         lowest=_lowest(entry),
         tested=entry.tested,
         recomputed=entry.recomputed,
+        loose=tuple(islice(loose, LOOSE_MAX)),
     )

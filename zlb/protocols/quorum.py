@@ -6,6 +6,7 @@ in integers both have searched, has withheld it.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
@@ -52,7 +53,11 @@ class QuorumLedger(Ledger):
         """Why none of these workers can do anything more; empty if one can."""
         if self.unleased or self.leases or not self.opinions:
             return ""
-        if any(worker not in opinion.workers for opinion in self.opinions for worker in workers):
+        if any(
+            worker not in opinion.workers and worker not in opinion.failed
+            for opinion in self.opinions
+            for worker in workers
+        ):
             return ""
         return f"all is searched by those there are, and is to be by {self.copies} peers: waiting for more"
 
@@ -71,6 +76,11 @@ class QuorumLedger(Ledger):
     def can_back_up(self, _lease: Lease) -> bool:
         """Nothing need be: all of it will be searched by others anyway."""
         return False
+
+    def may_search(self, node: NodeId, lease: Lease) -> bool:
+        """See `Ledger.may_search`; who has searched it already is no other."""
+        told = self._told.get(lease.id)
+        return super().may_search(node, lease) and (told is None or node not in told.workers)
 
     def report(self, lease: Lease, spans: Iterable[Span], hits: Sequence[int] = ()) -> News:
         """See `Ledger.report`."""
@@ -157,7 +167,17 @@ class QuorumLedger(Ledger):
             self.done.add(start, stop)
             news.done.append((start, stop))
         else:
-            self.opinions.append(together)
+            self._note(together)
+
+    def _note(self, opinion: Opinion) -> None:
+        """Let it wait, as one with the opinion before it if the same have told of both."""
+        at = bisect_right(self.opinions, opinion.start, key=lambda other: other.start)
+        before = self.opinions[at - 1] if at else None
+        if before is not None and before.stop == opinion.start and before[2::2] == opinion[2::2]:
+            hits = before.hits + opinion.hits
+            self.opinions[at - 1] = opinion._replace(start=before.start, hits=hits)
+        else:
+            self.opinions.insert(at, opinion)
 
     def _classes(self) -> list[IntervalSet]:
         return [*super()._classes(), *(IntervalSet([(one.start, one.stop)]) for one in self.opinions)]
@@ -167,7 +187,8 @@ class QuorumLedger(Ledger):
         if told is None:
             super()._put_back(lease, start, stop)
         else:
-            self.opinions += _cut(told, start, stop)
+            for part in _cut(told, start, stop):
+                self._note(part)
 
 
 def _cut(opinion: Opinion, start: int, stop: int) -> list[Opinion]:

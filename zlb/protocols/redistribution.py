@@ -29,7 +29,7 @@ from zlb.core.timers import NEVER
 from zlb.core.work import Checker, Hit, Oracle
 from zlb.protocols.checkpoints import Received
 from zlb.protocols.examiner import CountTest, Examiner, Terms
-from zlb.protocols.holdings import HeldLease, Holding, Piece, Receipt
+from zlb.protocols.holdings import FOR_YOU, HeldLease, Holding, Piece, Receipt
 from zlb.protocols.intervals import IntervalSet
 from zlb.protocols.runs import Runs
 from zlb.protocols.sizing import Sizer
@@ -226,8 +226,10 @@ class Redistribution(Core):
             del job.receipts[report]
             self._dismiss(src, job, why, message.incarnation)
             return job
+        for one in job.kept([]):
+            if one != report:
+                self._send(one.worker, TaskAck(job.job, one.sequence))
         self._send(src, TaskAck(job.job, message.sequence, report not in job.receipts))
-        self.on_kept(job, [])
         return job
 
     def _take_in(self, now: int, src: NodeId, job: Holding, message: TaskReport, receipt: Receipt) -> str:
@@ -386,10 +388,10 @@ class Redistribution(Core):
         child.benched = True
         for sublet in sorted(child.sublets):
             self._end(self._sublets[sublet])
-        self._send(node, JobClosed(job.job, f"for you: you {why}"))
+        self._send(node, JobClosed(job.job, f"{FOR_YOU}: you {why}"))
 
     def _refuse(self, node: NodeId, job: Holding) -> None:
-        self._send(node, JobClosed(job.job, "for you: you are not believed"))
+        self._send(node, JobClosed(job.job, f"{FOR_YOU}: you are not believed"))
 
     def _end(self, sublet: Sublet) -> None:
         """What is left of it is ours again."""

@@ -17,6 +17,8 @@ SMOOTHING = 0.3
 """Weight of the newest measurement in the moving average: follows a change within a few subjobs, rides out noise."""
 FLOOR_RTTS = 2
 """A subjob lasts no less than so many round trips: with one prefetched, a slot then never waits."""
+FIRST_COUNT_MAX = 1 << 28
+"""Integers of the first subjob, whatever rate is claimed: a device that does 10^10 a second has it done at once."""
 FIRST_RTTS = 4
 """Nor does the first one of a worker of which little is known."""
 
@@ -38,7 +40,8 @@ class Sizer:
             return self._capacity(rtt_ns)
         if not self._count_max:
             first_ns = min(max(config.first_ns, FIRST_RTTS * rtt_ns), config.chunk_ns)
-            self._count_max = max(1, int(self.rate * first_ns / SECOND)) if self.rate else config.first_count
+            claimed = min(int(self.rate * first_ns / SECOND), FIRST_COUNT_MAX)
+            self._count_max = max(1, claimed) if self.rate else config.first_count
         if not self.rate:
             return self._count_max
         floor = self.rate * max(FLOOR_RTTS * rtt_ns, config.tail_ns) / SECOND

@@ -2,7 +2,7 @@
 
 ```
  root committed ─► block drawn ─► TASK_PROVE ─► TASK_PROOF ─► searched again ─► same samples and hits: passed
-                                      ▲ repeated      └ opens to something else, or never: accused
+                                      ▲ repeated      └ opens to something else: accused; never: not believed about it
 ```
 
 Whoever is wrong is known, for every sample and hit can be checked by one hash: one that is true and missing was
@@ -108,7 +108,7 @@ class Spots(Core):
         return verdicts
 
     def on_task_proof(self, src: NodeId, message: TaskProof) -> Verdict | None:
-        """A block is opened; or it cannot be any more, and then the check is given up (see `given_up`)."""
+        """A block is opened; or it cannot be any more, and then the check is given up (`GIVEN_UP`)."""
         spot = self._spots.get(LeaseId(message.lease))
         if spot is None or spot.samples is not None or (spot.worker, spot.block) != (src, message.block):
             return None
@@ -148,13 +148,13 @@ class Spots(Core):
             return None
         return self._judge(spot, again.worker, done)
 
-    def on_lost(self, node: NodeId) -> list[LeaseId]:
-        """A worker is gone, or is another process now: what it committed to cannot be opened. Returns leases under
-        which it is searched again, in vain."""
+    def on_lost(self, node: NodeId) -> tuple[list[LeaseId], list[LeaseId]]:
+        """A worker is gone, or is another process now: what it committed to cannot be opened. Returns those leases, and
+        leases under which they are searched again, in vain."""
         gone = [spot for spot in self._spots.values() if spot.worker == node]
         for spot in gone:
             del self._spots[spot.lease]
-        return [spot.again for spot in gone if spot.again is not None]
+        return [spot.lease for spot in gone], [spot.again for spot in gone if spot.again is not None]
 
     def on_expired(self, again: Lease) -> None:
         """Whoever searched again has fallen silent: another may."""

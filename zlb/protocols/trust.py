@@ -7,6 +7,7 @@ work its way up, so that coming back under a new name is worth no more than stay
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import exp, lgamma, log, log1p
 from typing import NamedTuple
 
@@ -98,6 +99,7 @@ def remembered(standing: Standing) -> Trust:
 STRANGER = Trust()
 
 
+@lru_cache(maxsize=4096)
 def quantile(a: float, b: float, p: float) -> float:
     """The x with `P(X <= x) = p` for X ~ Beta(a, b), to nine digits, by bisection."""
     low, high = 0.0, 1.0

@@ -34,7 +34,7 @@ from zlb.core.load import Load
 from zlb.core.node import Core
 from zlb.core.timers import NEVER
 from zlb.core.work import Checker, Oracle, Outcome
-from zlb.protocols.holdings import HeldLease, Holding
+from zlb.protocols.holdings import FOR_YOU, HeldLease, Holding
 from zlb.protocols.pulling import Pull
 from zlb.protocols.redistribution import Redistribution
 from zlb.protocols.runs import Runs
@@ -83,10 +83,9 @@ class Worker(Core):
         """Whether to ask for leases; what adverts say is remembered all the same."""
         self._jobs: dict[JobId, Holding] = {}
         self._runs = Runs(config, run_ids, self.rates)
-        numbers = itertools.count(1) if sequence is None else sequence
+        about = self._runs, self._jobs, sequence or itertools.count(1), checker
         dice = rng or random.Random(incarnation)
-        about = self._runs, self._jobs, numbers, checker, dice
-        self.redistribution = Redistribution(me, incarnation, config, *about)
+        self.redistribution = Redistribution(me, incarnation, config, *about, dice)
         self._ended: OrderedDict[tuple[NodeId, JobId], None] = OrderedDict()
         self._sequence = itertools.count(1)
         """Of requests and reports alike; never starts anew in this incarnation, even for a job taken up again."""
@@ -177,11 +176,12 @@ class Worker(Core):
         """A coordinator has work: ask for some, if there is room."""
         job_id = JobId(message.job)
         job = self._jobs.get(job_id)
+        if message.ancestors and message.node == self.me:  # we pass it on, and nothing to ourselves
+            return self._flush()
         if job is None:
-            ended = (NodeId(message.node), job_id) in self._ended
+            who = message.node, *message.ancestors[:1]
+            ended = any((NodeId(node), job_id) in self._ended for node in who) or self.me in message.ancestors
             if self._stopping or ended or len(self._jobs) >= JOBS_PER_WORKER_MAX:
-                return self._flush()
-            if self.me in message.ancestors:
                 return self._flush()
             job = Holding(job_id, NodeId(message.node), message.kernel, now, NEVER, message.epoch)
             job.ancestors = tuple(map(NodeId, message.ancestors))
@@ -311,13 +311,16 @@ class Worker(Core):
         return self._flush()
 
     def on_job_closed(self, now: int, src: NodeId, message: JobClosed) -> list[Effect]:
-        """The job is over: stop everything of it and remember that it ended."""
+        """The job is over, or for us only: stop everything of it and remember that it ended."""
         job = self._job_of(now, src, message.job)
         if job is not None:
-            self._ended[job.coordinator, job.job] = None
-            if len(self._ended) > ENDED_JOBS_MAX:
+            over = not message.reason.startswith(FOR_YOU)
+            owner = job.ancestors[0] if job.ancestors and over else job.coordinator
+            for node in (job.coordinator, owner):  # others may not have heard of it yet, and pass it on
+                self._ended[node, job.job] = None
+            while len(self._ended) > ENDED_JOBS_MAX:
                 self._ended.popitem(last=False)
-            self._drop(job, "")
+            self._drop(job, "" if over else f"{src} gives us no more of it")
             self._start_runs()
             self._ask_at = now
         return self._flush()
@@ -385,7 +388,8 @@ class Worker(Core):
         job = self._jobs.get(JobId(job_id))
         if job is None or job.coordinator != src:
             return None
-        job.heard_at = now
+        if not job.ancestors:  # else only adverts count: they tell whom it has it from, and end with that
+            job.heard_at = now
         return job
 
     def _acknowledged(self, now: int, job: Holding, sequence: int, kept: bool) -> None:
@@ -403,9 +407,7 @@ class Worker(Core):
         if known:
             return
         for later, waiting in job.reports.items():
-            if (
-                later > sequence and not waiting.arrived
-            ):  # links are in order: it is under way, while older ones may be lost
+            if later > sequence and not waiting.arrived:  # under way: links are in order
                 waiting.resend_at = max(waiting.resend_at, now + waiting.wait_ns)
         if job.acknowledged(report.message) or (was_full and (job.unreported or job.orphans)):
             self._report_by(now, job)
@@ -474,9 +476,7 @@ class Worker(Core):
         for lease in job.leases.values():
             self._runs.unqueue(lease)
         job.hand_over(NodeId(advert.node), advert.epoch, tuple(map(NodeId, advert.ancestors)))
-        job.report_at = (
-            now if job.orphans else NEVER
-        )  # before we ask for anything, so that it does not lease it anew
+        job.report_at = now if job.orphans else NEVER  # before we ask, so that it does not lease it anew
 
     def _drop(self, job: Holding, why: str) -> None:
         del self._jobs[job.job]

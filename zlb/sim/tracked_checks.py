@@ -107,7 +107,7 @@ class Checks(Onlooker):
     def on_transfer(self, who: Incarnation, epoch: int, transfer: TaskTransfer) -> None:
         """A coordinator grants leases, those of a repeated answer again."""
         job = JobId(transfer.job)
-        for grant in transfer.leases:
+        for grant in transfer.leases if self.jobs[job].believed else ():
             if (job, epoch, grant.lease) in self._leased:
                 continue
             self._leased.add((job, epoch, LeaseId(grant.lease)))

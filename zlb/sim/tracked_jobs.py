@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass, field
 
 from zlb.core.ids import JobId, Span
+from zlb.core.config import Method
 from zlb.core.limits import MS, SECOND
 from zlb.core.work import Oracle, StopRule
 from zlb.protocols.commands import Command, Prioritise, Status, Steer, Submit
@@ -45,6 +46,12 @@ class DrawnJob:
     def size(self) -> int:
         """Integers to search."""
         return sum(count for _, count in self.spec.spans)
+
+    @property
+    def believed(self) -> bool:
+        """Whether what a worker has finished is never searched again: where results are checked, what it did for a
+        coordinator that is gone is, if it has not shown since that it can be trusted."""
+        return self.spec.verify is Method.NONE
 
     def checker(self) -> Oracle | str:
         """How peers check its hits."""
@@ -126,7 +133,8 @@ def draw_job(job: JobId, rng: random.Random, chaos_ns: int) -> DrawnJob:
         hits_wanted=wanted,
         priority=rng.randrange(10),
         within_ns=rng.choice([SECOND, 5 * SECOND]) if rng.random() < 0.05 else 0,
-        **rng.choice(CHUNKS),  # type: ignore[arg-type]
+        verify=rng.choice([Method.NONE, Method.SHARES]),
+        **rng.choice(CHUNKS),
     )
     submit_at = rng.randint(0, chaos_ns // 2)
     return DrawnJob(spec, Truth(hits), submit_at, _draw_script(job, rng, submit_at))

@@ -1,4 +1,4 @@
-"""Everything that happened, one line an effect, and its digest: same seed, same digest, on any machine."""
+"""Everything that happened, one line an effect, and its digest: same seed, same digest, in any process."""
 
 from __future__ import annotations
 

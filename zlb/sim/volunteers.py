@@ -44,7 +44,7 @@ CODED_EVERY = 100
 UNSCALED_PEERS = 100
 """Up to so many peers nothing is done more rarely than in production."""
 LOOKS = 100
-"""At the world while it runs, evenly over the time it has: whether the job has ended."""
+"""At the world while it runs, evenly over the time it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,11 +240,12 @@ class Volunteers:
 
         self.world.call(at, name, end)
 
-    def run(self, until: int) -> Run:
-        """Let the job run until it has ended, or `until`."""
+    def run(self, until: int, look: Callable[[Volunteers], None] = lambda _room: None) -> Run:
+        """Let the job run until it has ended, not a step further, or `until`; somebody may `look` in between."""
         step = max(1, until // LOOKS)
         while self.ended is None and self.world.now < until:
             self.world.run(min(until, self.world.now + step))
+            look(self)
         return self.outcome()
 
     def outcome(self) -> Run:
@@ -317,6 +318,7 @@ class Volunteers:
     def _on_event(self, node: NodeId, event: Event) -> None:
         if isinstance(event, JobEnded):
             self.ended, self.ended_at = event, self.world.now
+            self.world.halt()
         if isinstance(event, WorkerAccused):
             self.accused.append(event.node)
         self.watch(node, event)

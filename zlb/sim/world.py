@@ -98,6 +98,7 @@ class World:
         self._heap: list[tuple[int, int, NodeId, Callable[[Machine], None]]] = []
         self._count = 0
         self._numbered: list[Machine] = []
+        self._halted = False
         self._due: list[Due] = []
         """A heap of what machines do by themselves. One entry a machine counts, `Machine.queued`: steps move deadlines
         both ways all the time, so an entry is found to be outdated only when its time has come."""
@@ -164,10 +165,14 @@ class World:
             self._at(self.now + delay, machine.name, self._start)
 
     def run(self, until: int) -> None:
-        """Let everything happen that happens up to and including `until`; between calls anything may be changed."""
+        """Let everything happen that happens up to and including `until`; between calls anything may be changed.
+
+        It returns earlier if it is told to `halt`: right after the step in which it is.
+        """
+        self._halted = False
         for machine in self._numbered:
             self._look(machine)
-        while True:
+        while not self._halted:
             due = self._first_due()
             at = self._heap[0][0] if self._heap else NEVER
             if due is not None and due[0] < at:  # ties go to messages, then to the machine that came first
@@ -179,6 +184,10 @@ class World:
                 return
             self.now = max(self.now, at)
             self._look(self._pop() if due is None else self._act_by_itself(due))
+
+    def halt(self) -> None:
+        """Let `run` return after this step, at the time that it is; what was to happen later still is."""
+        self._halted = True
 
     # -- what happens next
 
