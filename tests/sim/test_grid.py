@@ -11,8 +11,8 @@ from zlb.sim.grid import Topology
 from zlb.sim.weather import FAULT_MIX
 
 SEEDS = 50
-MIXED = [0, 1, 2, 4, 6, 8, 10, 14, 16, 22, 31, 37, 41, 52, 64, 73, 86, 97, 99]
-"""Under `FAULT_MIX`: all topologies, one peer to five, all ends."""
+MIXED = 24
+"""Seeds under `FAULT_MIX`; a thousand were swept."""
 SAME = "from zlb.sim import grid; print(*(grid.run(seed).digest for seed in (7, 10, 11, 25)))"
 
 
@@ -86,11 +86,16 @@ def test_a_seed_that_found_something_that_is_not_mended_yet(seed: int) -> None:
     grid.run(seed)
 
 
-@pytest.mark.parametrize("seed", MIXED)
-def test_results_are_exact_though_a_fifth_of_all_messages_is_lost_doubled_or_overtaken(seed: int) -> None:
-    outcome = grid.run(seed, weather=FAULT_MIX)
-    assert all(status in ("found", "exhausted", "complete") for status in outcome.ended.values())
-    assert 0.15 < outcome.lost / outcome.sent < 0.25 and 0.1 < outcome.late / outcome.sent < 0.3
+@pytest.mark.parametrize("first", range(0, MIXED, 12))
+def test_results_are_exact_though_a_fifth_of_all_messages_is_lost_doubled_or_overtaken(first: int) -> None:
+    outcomes = [grid.run(seed, weather=FAULT_MIX) for seed in range(first, first + 12)]
+    ended = {status for outcome in outcomes for status in outcome.ended.values()}
+    assert ended <= {"found", "exhausted", "complete"}
+    sent = sum(outcome.sent for outcome in outcomes)
+    assert 0.18 < sum(outcome.lost for outcome in outcomes) / sent < 0.22
+    assert (
+        0.16 < sum(outcome.late for outcome in outcomes) / sent < 0.22
+    )  # of those that arrive, a fifth of them twice
 
 
 def test_half_of_all_grids_are_full_and_the_others_chains_stars_or_drawn() -> None:

@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from zlb.core.config import Method
+from zlb.core.config import Method, WorkerConfig
 from zlb.sim.studies import cheats, chunks, churn, loss
 from zlb.sim.studies.rows import as_csv
 
@@ -22,10 +22,20 @@ def test_the_tree_loses_what_the_formula_says() -> None:
     assert row.loss == pytest.approx(row.reference, abs=3 * 0.32)  # three standard errors
 
 
-@pytest.mark.parametrize("devices", loss.DEVICES)
-def test_zlb_loses_at_most_six_hundredths_of_a_per_cent(devices: int) -> None:
-    row = loss.zlb(devices, [1])
-    assert 0 < row.loss <= row.reference == 0.06
+def test_zlb_loses_what_a_device_does_between_reports_and_in_a_slice() -> None:
+    config = WorkerConfig()
+    assert (config.report_ns, config.slice_ns) == (10**9, 10**8)
+    assert loss.most(loss.SIZE, loss.RATE, config) == pytest.approx(0.0640, abs=5e-5)
+    assert loss.most(loss.SIZE // 2, loss.RATE, config) == pytest.approx(2 * 0.0640, abs=1e-4)
+
+
+@pytest.mark.parametrize(("devices", "size", "deaths"), [(5, 1 << 27, range(12)), (100, 1 << 30, range(3))])
+def test_zlb_loses_no_more_than_that(devices: int, size: int, deaths: range) -> None:
+    row = loss.zlb(devices, deaths, size=size)
+    assert row.reference == loss.most(size, loss.RATE, WorkerConfig())
+    assert row.worst is not None
+    assert 0 < row.loss <= row.worst <= row.reference
+    assert row.samples == len(deaths)
 
 
 @pytest.mark.parametrize("m", [1, 2, 3, 4])
@@ -64,27 +74,40 @@ def test_static_shares_are_ruined_by_the_worst_estimate() -> None:
 
 
 def test_volunteers_who_come_and_go_are_used_well_and_miss_nothing() -> None:
-    rows = churn.run(TOLD.append, peers=60, hours=0.03)
-    assert [row.fleet for row in rows] == ["stay", "SETI@home", "SETI@home, disturbed"]
+    rows = churn.run(TOLD.append, peers=30, hours=0.05)
+    assert [row.fleet for row in rows] == ["stay", "SETI@home", "minutes for hours", "the same, disturbed"]
     assert all(row.covered and row.status == "complete" for row in rows)
-    assert rows[0].efficiency >= churn.EFFICIENCY_MIN
-    assert all(
-        row.efficiency >= 90 for row in rows
-    )  # of 100 s every departure costs much: 95 % of half an hour
+    assert rows[0].departures == 0
+    assert all(row.departures >= 5 for row in rows[2:])
+    assert all(row.efficiency >= row.reference == 95 for row in rows)
 
 
+@pytest.mark.parametrize("method", cheats.METHODS)
 @pytest.mark.parametrize("lie", ["skips all", "skips half", "skips a tenth"])
-def test_who_skips_is_found_out_as_soon_as_the_formula_says(lie: str) -> None:
-    (row,) = cheats.run(TOLD.append, [lie], [Method.SHARES], peers=20, minutes=0.5)
-    assert (row.accused, row.cheats, row.honest_accused, row.missed, row.escaped) == (10, 10, 0, 0, 0)
-    assert row.formula is not None
-    assert row.each == pytest.approx(
-        row.formula, abs=3 * row.deviation + 0.1
-    )  # a lease more is begun now and then
+def test_who_skips_is_found_out_as_soon_as_the_formula_says(lie: str, method: Method) -> None:
+    (row,) = cheats.run(TOLD.append, [lie], [method], peers=40, minutes=0.25)
+    assert (row.cheats, row.honest_accused, row.missed, row.escaped) == (60, 0, 0, 0)
+    assert row.accused == row.cheats
+    assert row.formula == cheats.LIES[lie].skips
+    assert row.missing == pytest.approx(row.formula, abs=3 * row.deviation)
+    assert row.soonest is not None
+    assert row.longest is not None
+    assert row.leases >= row.soonest - 3 * row.deviation_of(row.soonest)
+    assert row.leases <= row.longest + 3 * row.deviation_of(row.longest)
+
+
+def test_the_formula_of_cheats() -> None:
+    seldom = cheats.LIES["skips half of a fifth"]
+    assert cheats.leases(seldom, 3) == pytest.approx(1 / (1 - (1 - 0.5 * 0.2) ** 3))
+    assert cheats.leases(cheats.LIES["boasts"], 3) is None
+    assert [cheats.planted(method) for method in (Method.SHARES, Method.SPOT)] == [3, 2]
+    row = cheats.CheatRow("", "", 9, 9, 4.0, 1.0, 4.0, 100, 0.1, 0.1, 0.0, 0, 0)
+    assert row.deviation == pytest.approx(0.03)
+    assert row.deviation_of(4.0) == pytest.approx(12**0.5 / 3)
 
 
 def test_what_checks_cannot_see_is_not_hidden() -> None:
-    (row,) = cheats.run(TOLD.append, ["withholds hits"], [Method.SHARES], peers=6, minutes=0.1)
+    (row,) = cheats.run(TOLD.append, ["withholds hits"], [Method.SHARES], peers=6, minutes=0.1, seeds=[1])
     assert row.accused == 0 and row.missed > 0 and row.formula is None
 
 
@@ -94,7 +117,9 @@ def test_a_study_can_be_shown_and_kept(study: object) -> None:
     rows = {
         "loss": lambda: [loss.tree(5, 2, paths=10)],
         "chunks": lambda: chunks.run(TOLD.append, [chunks.factoring(2)], [2.0], [1], workers=3),
-        "cheats": lambda: cheats.run(TOLD.append, ["boasts"], [Method.SHARES], peers=2, minutes=0.02),
+        "cheats": lambda: cheats.run(
+            TOLD.append, ["boasts"], [Method.SHARES], peers=2, minutes=0.02, seeds=[1]
+        ),
         "churn": lambda: churn.run(TOLD.append, peers=2, hours=0.002),
     }[asked.name]()
     assert all(len(asked.cells(row)) == len(asked.columns) for row in rows)

@@ -12,8 +12,9 @@ from zlb.core.ids import NodeId
 from zlb.core.limits import SECOND
 from zlb.core.work import StopRule
 from zlb.sim.cheats import Cheat
-from zlb.sim.churn import SETI, Churn
+from zlb.sim.churn import IN_MINUTES, SETI, Churn
 from zlb.sim.volunteers import Fleet, Run, Volunteers, scaled
+from zlb.sim.weather import stream
 
 MINUTE = 60 * SECOND
 FLEET = Fleet(10, seed=3)
@@ -59,6 +60,33 @@ def test_who_dies_is_replaced_and_what_it_did_since_its_report_is_done_again() -
     assert (done.status, done.departures) == ("complete", 1)
     assert 0 < done.recomputed <= 2 * 10_000  # two seconds of one machine
     assert room.capacity(NodeId("p3"), MINUTE) <= 20 * 10_000
+
+
+def test_a_run_ends_with_its_job() -> None:
+    told: list[tuple[int, int, int]] = []
+    room = Volunteers(FLEET, FLEET.expected(0.5 / 60))
+    room.watch = lambda _node, event: (
+        told.append((room.world.now, room.world.steps, room.world.transcript.count))
+        if type(event).__name__ == "JobEnded"
+        else None
+    )
+    looks: list[int] = []
+    done = room.run(90 * SECOND, lambda room: looks.append(room.world.now))
+    ((ended_at, steps, lines),) = told
+    assert done.elapsed_ns == room.world.now == ended_at
+    assert done.steps == steps
+    assert room.world.transcript.count <= lines + 2 * FLEET.peers  # what is left of that step
+    assert looks == [*range(90 * SECOND // 100, ended_at, 90 * SECOND // 100), ended_at]
+    room.world.run(90 * SECOND)  # it may go on
+    assert room.world.now == 90 * SECOND and room.world.steps > steps
+
+
+def test_a_scale_makes_stays_shorter_and_leaves_the_share_of_those_there() -> None:
+    assert IN_MINUTES.availability == SETI.availability
+    drawn = [[next(churn.stays(stream(1, f"{n}"))) for n in range(50)] for churn in (SETI, IN_MINUTES)]
+    for (since, to), (scaled_since, scaled_to) in zip(*drawn, strict=True):
+        assert scaled_since == pytest.approx(since / 60, abs=1)
+        assert scaled_to == pytest.approx(to / 60, abs=2e6)  # no stay is shorter than a millisecond
 
 
 def test_volunteers_who_come_and_go_finish_all_the_same() -> None:

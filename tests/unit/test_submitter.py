@@ -56,6 +56,14 @@ def test_connect_timer_gives_up_when_nobody_answers() -> None:
     assert ended(effects) == [("cancelled", "unreachable")] and Emit(Stopped()) in effects
 
 
+def test_peers_that_peers_tell_of_are_dialled_only_by_who_explores() -> None:
+    other = Endpoint("tcp://127.0.0.1:2")
+    for explore in (True, False):
+        node = submitter(linked=False, explore=explore)
+        sent = node.on_message(0, P, Welcome("p", 1, AT, AT, "", (other,)))
+        assert (other in [effect.to for effect in sent if isinstance(effect, Send)]) == explore
+
+
 def test_connect_timer_is_content_with_one_neighbour() -> None:
     assert ended(submitter().on_tick(3 * SECOND)) == []
 

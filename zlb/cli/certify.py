@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import secrets
 import stat
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from zlb.cli.report import outcome
 from zlb.core.errors import ExitCode, ZlbError
 from zlb.core.events import Event, HitFound, JobEnded
-from zlb.core.ids import NodeId
-from zlb.core.work import Hit, Job, Row
+from zlb.core.work import Hit, Job
+
+if TYPE_CHECKING:
+    from zlb.protocols.certificate import Certificate
 
 MODE = 0o666
 """Less what the user's umask takes away: a certificate is made to be shown."""
 
 
 class Certifying:
-    """Gathers what a certificate of `job` needs besides its rows; raises as `writable` does, before anything begins."""
+    """Gathers what a certificate of `job` needs besides its rows; raises as `writable` does, before anything begins.
 
-    def __init__(self, path: Path, job: Job, state_dir: Path) -> None:
+    `verify` is how results are checked, one of `protocols.certificate.CHECKS`; `word` the kernel's, if it has samples.
+    """
+
+    def __init__(
+        self, path: Path, job: Job, verify: str, word: Callable[[int], int] | None, state_dir: Path
+    ) -> None:
         writable(path, state_dir)
         self._path, self._job, self._state_dir = path, job, state_dir
+        self._verify, self._word = verify, word
         self._hits: list[Hit] = []
         self._started_unix_ns = time.time_ns()
 
@@ -42,9 +53,24 @@ class Certifying:
 
     def write(self, ended: JobEnded) -> None:
         """See the function `write`."""
-        started_ns, coordinator = self._started_unix_ns, ended.coordinator
-        about = self._path, self._job, ended.status, self._hits, ended.rows
-        write(*about, started_ns, coordinator, self._state_dir)
+        from zlb.protocols.certificate import Certificate
+        from zlb.protocols.evidence import alike
+        from zlb.protocols.examiner import share_word
+
+        job, rows = self._job, ended.rows
+        if self._word is not None:
+            rows = alike(rows, share_word(job.id, job.params), self._word)
+        certificate = Certificate(
+            job=job,
+            status=outcome(ended),
+            verify=self._verify,
+            hits=tuple(self._hits),
+            rows=rows,
+            started_unix_ns=self._started_unix_ns,
+            coordinator=ended.coordinator,
+            key=b"",
+        )
+        write(self._path, certificate, self._state_dir)
 
 
 def writable(path: Path, state_dir: Path | None = None) -> None:
@@ -65,37 +91,26 @@ def writable(path: Path, state_dir: Path | None = None) -> None:
         own_key(state_dir)
 
 
-def write(
-    path: Path,
-    asked_job: Job,
-    status: str,
-    hits: Iterable[Hit],
-    rows: Iterable[Row],
-    started_unix_ns: int,
-    coordinator: NodeId,
-    state_dir: Path,
-) -> None:
-    """Sign the certificate of a job that ended with `status`, and write it; a former file at `path` is replaced.
+def write(path: Path, certificate: Certificate, state_dir: Path) -> None:
+    """Sign the certificate, with the key in `state_dir` whatever `key` says, and write it; replaces a file at `path`.
 
-    Rows and hits may come in any order. Raises `ZlbError` if it cannot be signed or written.
+    Raises `ZlbError` if it cannot be signed, written, or read again.
     """
     from zlb.drivers.keys import own_key
-    from zlb.protocols.certificate import Certificate, decode, encode
+    from zlb.protocols.certificate import CertificateError, decode, encode
 
     key = own_key(state_dir)
-    certificate = Certificate(
-        job=asked_job,
-        status=status,
-        hits=tuple(sorted(hits)),
-        rows=tuple(sorted(rows, key=lambda row: (row.start, row.stop, row.worker))),
-        started_unix_ns=started_unix_ns,
-        coordinator=coordinator,
+    certificate = certificate._replace(
+        hits=tuple(sorted(certificate.hits)),
+        rows=tuple(sorted(certificate.rows, key=lambda row: (row.start, row.stop, row.worker))),
         key=key.public,
     )
     data = encode(certificate, key.sign)
-    assert decode(data).certificate == certificate, "a certificate that cannot be read"
     try:
+        decode(data)
         _replace(path, data)
+    except CertificateError as error:  # too long, say
+        raise ZlbError(f"certificate {path}: nobody could read it: {error}", ExitCode.FAILED) from None
     except OSError as error:
         raise ZlbError(f"certificate {path}: {_why(error)}", ExitCode.FAILED) from None
 
@@ -103,22 +118,28 @@ def write(
 def _check_former(path: Path) -> None:
     """Raise `OSError` or `click.UsageError` if what is at `path` is not to be replaced."""
     try:
-        mode = path.stat().st_mode
+        former = path.stat()
     except FileNotFoundError:
         return
-    if stat.S_ISDIR(mode):
+    if stat.S_ISDIR(former.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(former.st_mode):
         raise click.UsageError(f"--certificate {path}: is no plain file")
+    for name, stream in (("stdout", 1), ("stderr", 2)):
+        with contextlib.suppress(OSError):  # it may be closed
+            if os.path.samestat(former, os.fstat(stream)):
+                raise click.UsageError(f"--certificate {path}: is where {name} goes")
     if not os.access(path, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """Durable, and at no moment half there."""
+    """Durable, and at no moment half there; a former file's permissions stay."""
     draft, file = _draft(path)
     try:
         with open(file, "wb") as opened:
+            with contextlib.suppress(FileNotFoundError):
+                os.fchmod(file, stat.S_IMODE(path.stat().st_mode) & MODE)
             opened.write(data)
             opened.flush()
             os.fsync(file)

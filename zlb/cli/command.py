@@ -48,7 +48,7 @@ class Command(click.Command):
         groups: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
-            if record is not None:
+            if record is not None and not isinstance(param, click.Argument):  # the usage line has these
                 heading = getattr(param, "heading", "") or next(reversed(groups), "Options")
                 groups.setdefault(heading, []).append(record)
         for heading, records in groups.items():
@@ -68,6 +68,12 @@ class Command(click.Command):
             silence(sys.stdout)
             silence(sys.stderr)
             ctx.exit(PIPE_CLOSED)
+        except OSError as error:
+            if not _is_stuck(sys.stdout):
+                raise
+            silence(sys.stdout)
+            complain(ctx, f"output cannot be written: {error.strerror or error}")
+            ctx.exit(ExitCode.FAILED)
 
 
 def option(*names: str, heading: str = "", **attrs: Any) -> Callable[[Function], Function]:
@@ -188,6 +194,15 @@ class _Notes(logging.Handler):
         """A line, if it can be said: a closed stderr is no reason for a kernel to fail."""
         with contextlib.suppress(OSError, ValueError):
             self._say(f"zlb: {record.getMessage()}")
+
+
+def _is_stuck(stream: Any) -> bool:
+    """Whether something is still buffered that cannot be written."""
+    try:
+        stream.flush()
+    except OSError:
+        return True
+    return False
 
 
 def silence(stream: Any) -> None:

@@ -9,9 +9,18 @@ from dataclasses import dataclass, replace
 from zlb.cli import human
 from zlb.cli.asked import Asked, Puzzle
 from zlb.cli.params import shown, written
+from zlb.cli.types import Verification
+from zlb.core.config import Method
 
 SUM_MAX = 10_000
 """Terms of an exact Poisson sum; beyond, the normal distribution is near enough."""
+
+_CHECKED = {
+    Method.NONE: "each hit, nothing else",
+    Method.SHARES: "each hit, and samples of everything",
+    Method.SPOT: "each hit, samples of everything, and slices by other peers again",
+    Method.QUORUM: "each hit, and everything by {} peers",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +75,7 @@ def seconds_needed(asked: Asked, per_s: float | None) -> tuple[float, float] | N
     return whole, whole / 2 if puzzle.hashes and wanted == 1 else whole
 
 
-def plan_lines(asked: Asked, place: Place) -> list[str]:
+def plan_lines(asked: Asked, place: Place, verification: Verification) -> list[str]:
     """The plan for people."""
     puzzle, place = asked.puzzle, _with_speed(asked, place)
     rows = [
@@ -75,13 +84,14 @@ def plan_lines(asked: Asked, place: Place) -> list[str]:
         *kernel_rows(puzzle),
         ("stop", stop_words(asked)),
         *_hits(asked),
+        ("checked", f"{verification.text}: {_CHECKED[verification.method].format(verification.copies)}"),
         ("grid", _grid(place)),
         ("time", _time(seconds_needed(asked, place.per_s), place)),
     ]
     return [f"{label:7} {text}" for label, text in rows]
 
 
-def plan_json(asked: Asked, place: Place) -> str:
+def plan_json(asked: Asked, place: Place, verification: Verification) -> str:
     """The plan as one JSON object, see docs/cli.md."""
     puzzle, job, place = asked.puzzle, asked.job, _with_speed(asked, place)
     needed, tries = seconds_needed(asked, place.per_s), puzzle.tests_per_hit
@@ -99,6 +109,7 @@ def plan_json(asked: Asked, place: Place) -> str:
         "expected_hits": puzzle.expected_hits,
         "chance_of_none": None if tries is None else chance_of_none(puzzle.size, tries),
         "chance": None if tries is None else chance(puzzle.size, tries, wanted),
+        "verify": verification.text,
         "peers": list(place.peers),
         "trackers": list(place.trackers),
         "slots": place.slots,

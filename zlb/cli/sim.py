@@ -9,6 +9,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Sequence
+from errno import EISDIR
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ PATIENCE = 3
 """A job that takes so many times as long as it should is told as it is then."""
 RATE_MIN = 1e-3
 """Of an integer that takes longer than a quarter of an hour, a second one is not waited for."""
+HOURS_MIN = 1e-6
+"""Some milliseconds: less than a message takes."""
 SEED_MAX = (1 << 32) - 1
 TOLD_EVERY_S = 0.5
 """Of a run, on a terminal."""
@@ -119,7 +122,7 @@ def sim() -> None:
 @option(
     "--hours",
     heading=JOB,
-    type=FiniteRange(0, 1000, min_open=True),
+    type=FiniteRange(HOURS_MIN, 1000),
     metavar="H",
     default=1.0,
     help="How long it should take them, in virtual time.",
@@ -196,7 +199,7 @@ def study(name: str, out: Path | None, quiet: bool) -> None:
 
     asked: Study = import_module(f"zlb.sim.studies.{name}").STUDY
     if out is not None:
-        _make_ready(out)
+        _make_ready(out, name)
     rows = asked.run((lambda _line: None) if quiet else lambda line: click.echo(line, err=True))
     _show(asked, rows)
     if out is not None:
@@ -214,7 +217,7 @@ def _check(fleet: Fleet, hours: float) -> None:
 
 def _teller(quiet: bool) -> Callable[[Volunteers | None], None]:
     """What says how far a run is, in one line that it writes anew, and takes away when it is given none."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or not _is_terminal():
         return lambda _room: None
     told_at = 0.0
 
@@ -230,6 +233,10 @@ def _teller(quiet: bool) -> Callable[[Volunteers | None], None]:
             click.echo(f"\r\x1b[K{done} done after {virtual} of virtual time", err=True, nl=False)
 
     return tell
+
+
+def _is_terminal() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def _as_json(run: Run, wall_s: float) -> str:
@@ -279,7 +286,7 @@ def _show(asked: Study, rows: Sequence[Row]) -> None:
     Console().print(table)
 
 
-def _make_ready(out: Path) -> None:
+def _make_ready(out: Path, name: str) -> None:
     """Make the directory, and see that it can be written to: a study takes minutes."""
     from tempfile import TemporaryFile
 
@@ -287,6 +294,9 @@ def _make_ready(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=out):
             pass
+        for path in (out / f"{name}.csv", out / f"{name}.png"):
+            if path.is_dir():
+                raise IsADirectoryError(EISDIR, f"{path.name} is a directory")
     except OSError as error:
         raise ZlbError(f"directory {out}: {error.strerror or error}", ExitCode.USAGE) from None
 

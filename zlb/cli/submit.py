@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from zlb.cli import command as shared
 from zlb.cli import types
 from zlb.cli.asked import Asked, Options, new_job, understand
 from zlb.cli.command import option
 from zlb.cli.params import ParamType
-from zlb.core.config import CoordinatorConfig, Method
+from zlb.cli.place import Where, checked, placed, settled
+from zlb.core.config import CoordinatorConfig
 from zlb.core.errors import ZlbError
-from zlb.core.ids import Endpoint
-from zlb.core.limits import INTEGERS_MAX, PRIORITY_DEFAULT, TEXT_BYTES_MAX
+from zlb.core.limits import INTEGERS_MAX, PRIORITY_DEFAULT
 from zlb.core.work import StopRule
 
 UNSAID = types.ChunkSize(None, None)
@@ -252,16 +251,16 @@ def submit(ctx: click.Context, /, **given: Any) -> None:
 
     Hits go to stdout as integer, tab, digest; everything else goes to stderr.
     """
-    place = _place(ctx, given)
-    _tracked_only(ctx, place, given)
+    place = placed(ctx, given)
+    warnings = settled(ctx, place, given)
     asked, warning = _asked(given)
-    note = _can_be_checked(ctx, place, asked, given["verify"])
-    if warning:
-        shared.complain(ctx, f"warning: {warning}")
+    given["verify"], note = checked(ctx, place, asked, given["verify"])
+    for line in (*warnings, *filter(None, [warning])):
+        shared.complain(ctx, f"warning: {line}")
     if note and not given["quiet"]:
         shared.complain(ctx, note)
     if given["dry_run"]:
-        _print_plan(asked, place, given["json"])
+        _print_plan(asked, place, given)
     elif place.trackers:
         if asked.puzzle.size >= INTEGERS_MAX:  # what travels are counts, of 64 bits
             raise click.UsageError("--range: a job at trackers has fewer than 2**64 integers")
@@ -273,60 +272,6 @@ def submit(ctx: click.Context, /, **given: Any) -> None:
 def main() -> None:
     """The command `zlb-submit`."""
     submit(prog_name="zlb-submit")
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where the job is to run: at `trackers`, on `peers`, or else here on `slots` threads (None: one per core)."""
-
-    trackers: tuple[Endpoint, ...]
-    peers: tuple[Endpoint, ...]
-    slots: int | None
-    state_dir: Path | None
-
-
-def _place(ctx: click.Context, given: dict[str, Any]) -> _Place:
-    """What the command line says wins over the environment, and there trackers over peers."""
-    peers, there = tuple(dict.fromkeys(given["peer"])), tuple(dict.fromkeys(given["tracker"]))
-    said = {
-        "--local": given["local"] is not None,
-        "--peer": ctx.get_parameter_source("peer") is ParameterSource.COMMANDLINE,
-        "--tracker": ctx.get_parameter_source("tracker") is ParameterSource.COMMANDLINE,
-    }
-    if said["--local"] and said["--peer"]:
-        raise click.UsageError("--local means no peers: it cannot go with --peer")
-    if said["--tracker"] and (said["--local"] or said["--peer"]):
-        other = "--local" if said["--local"] else "--peer"
-        raise click.UsageError(f"--tracker has its own peers: it cannot go with {other}")
-    if said["--local"]:
-        return _Place((), (), given["local"] or None, given["state_dir"])
-    if there and not said["--peer"]:
-        return _Place(there, (), None, given["state_dir"])
-    return _Place((), peers, None, given["state_dir"])
-
-
-def _tracked_only(ctx: click.Context, place: _Place, given: dict[str, Any]) -> None:
-    """Raise `click.UsageError` for what only trackers can do, or a name that they would not take."""
-    here_only = {
-        "certificate": "a job at trackers has many coordinators",
-        "scheme": "jobs at trackers go by factoring",
-    }
-    for name, why in here_only.items():
-        if place.trackers and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--{name} goes with --peer and --local: {why}")
-    for name in ("detach", "priority", "deadline"):
-        said = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if said and not place.trackers:
-            raise click.UsageError(f"--{name} goes with --tracker only")
-    if given["detach"] and given["timeout"] is not None:
-        raise click.UsageError(
-            "--timeout cannot go with --detach: nobody is here to cancel it. See --deadline"
-        )
-    if place.trackers and given["name"] is not None:
-        if len(given["name"]) > TEXT_BYTES_MAX:
-            raise click.UsageError(f"--name has at most {TEXT_BYTES_MAX} characters")
-        if not given["name"].isprintable():
-            raise click.UsageError(f"--name {given['name']!a} is to be printable")
 
 
 def _asked(given: dict[str, Any]) -> tuple[Asked, str | None]:
@@ -369,18 +314,23 @@ def _stop_rule(given: dict[str, Any]) -> tuple[StopRule, int]:
     return (StopRule.LOWEST if given["lowest"] else StopRule.FIRST), 1
 
 
-def _print_plan(asked: Asked, place: _Place, as_json: bool) -> None:
+def _print_plan(asked: Asked, place: Where, given: dict[str, Any]) -> None:
+    """Tell what is to be expected; raises what the job would, if its certificate could not be written."""
     from zlb.cli import plan, run
 
+    if given["certificate"] is not None:
+        from zlb.cli.certify import writable
+
+        writable(given["certificate"])
     slots = place.slots or run.cores()
     slot_per_s = run.remembered_rate(run.state_dir(place.state_dir), asked.puzzle.kernel_name)
     there = plan.Place(place.peers, slots, slot_per_s, place.trackers)
-    lines = [plan.plan_json(asked, there)] if as_json else plan.plan_lines(asked, there)
-    for line in lines:
+    plan_of = asked, there, given["verify"]
+    for line in [plan.plan_json(*plan_of)] if given["json"] else plan.plan_lines(*plan_of):
         click.echo(line)
 
 
-def _run_tracked(asked: Asked, place: _Place, given: dict[str, Any]) -> int:
+def _run_tracked(asked: Asked, place: Where, given: dict[str, Any]) -> int:
     """Hand the job to the trackers; returns the exit code."""
     from zlb.cli import tracked
 
@@ -397,25 +347,26 @@ def _run_tracked(asked: Asked, place: _Place, given: dict[str, Any]) -> int:
     return tracked.submit(asked, place.trackers, order, manner, given["detach"], given["timeout"])
 
 
-def _run(asked: Asked, place: _Place, given: dict[str, Any]) -> int:
+def _run(asked: Asked, place: Where, given: dict[str, Any]) -> int:
     """Run the job to its end and say how it went; returns the exit code."""
     from zlb.cli import run
     from zlb.cli.report import JsonResults, Report, Results, exit_code
     from zlb.cli.screen import open_screen
 
     quiet, verbose = given["quiet"], given["verbose"]
-    screen = open_screen(given["progress"], asked, quiet, _cancel)
-    results = JsonResults(asked, screen, verbose) if given["json"] else Results(asked, screen)
-    report = Report(results, max(len(place.peers), 1), quiet, verbose)
+    grid = run.Grid(place.peers, place.slots, run.state_dir(place.state_dir))
+    assert asked.puzzle.kernel is not None
+    oracle = run.oracle_of(asked.puzzle.kernel, asked.puzzle.params)
     certificate = None
     if given["certificate"] is not None:
         from zlb.cli.certify import Certifying
 
-        certificate = Certifying(given["certificate"], asked.job, run.state_dir(place.state_dir))
-    grid = run.Grid(place.peers, place.slots, run.state_dir(place.state_dir))
-    assert asked.puzzle.kernel is not None
+        checks = given["verify"].text
+        certificate = Certifying(given["certificate"], asked.job, checks, oracle.word, grid.state_dir)
+    screen = open_screen(given["progress"], asked, quiet, _cancel)
+    results = JsonResults(asked, screen, verbose) if given["json"] else Results(asked, screen)
+    report = Report(results, max(len(place.peers), 1), quiet, verbose)
     listen = report.on_event if certificate is None else certificate.heard(report.on_event)
-    oracle = run.oracle_of(asked.puzzle.kernel, asked.puzzle.params)
     try:
         with shared.kernel_notes(screen.say, quiet or given["json"]):
             ended = run.submit(asked.job, oracle, grid, _config(given), given["timeout"], listen)
@@ -446,23 +397,6 @@ def _config(given: dict[str, Any]) -> CoordinatorConfig:
         chunk_count=chunk.count,
     )
     return config if chunk.time_ns is None else replace(config, chunk_ns=chunk.time_ns)
-
-
-def _can_be_checked(ctx: click.Context, place: _Place, asked: Asked, verification: types.Verification) -> str:
-    """A note that results are not checked though that was not asked for; raises `click.UsageError` if it was."""
-    method, name = verification.method, asked.puzzle.kernel_name
-    if method is Method.QUORUM and not (place.peers or place.trackers):
-        raise click.UsageError(
-            f"--verify quorum:{verification.copies} goes with --peer or --tracker: this process is one peer only"
-        )
-    if method not in (Method.SHARES, Method.SPOT) or hasattr(asked.puzzle.kernel, "sampler"):
-        return ""
-    why = f"kernel {name} tells no samples, so only its hits can be checked"
-    if ctx.get_parameter_source("verify") is not ParameterSource.DEFAULT:
-        raise click.UsageError(
-            f"--verify {method}: {why}; --verify quorum:2 has everything searched by two peers"
-        )
-    return f"note: {why}; see --verify quorum:2"
 
 
 def _cancel() -> None:

@@ -88,6 +88,11 @@ class Verification(NamedTuple):
     method: Method
     copies: int
 
+    @property
+    def text(self) -> str:
+        """As `--verify` takes it."""
+        return f"{self.method}:{self.copies}" if self.method is Method.QUORUM else str(self.method)
+
 
 class ChunkType(click.ParamType[ChunkSize]):
     """A duration with its unit (`250ms`) or a number of integers (`1e6`, `4Mi`)."""

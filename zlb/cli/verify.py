@@ -60,7 +60,7 @@ class Signature:
             "another key": "another key than the one you gave",
             "unknown key": "a key not known here",
         }[self.who]
-        return f"by {who}, {self.fingerprint}"
+        return f"by {who}"
 
 
 @click.command("verify", cls=shared.Command, context_settings=shared.CONTEXT_SETTINGS, epilog=EPILOG)
@@ -72,7 +72,7 @@ class Signature:
     heading="Key",
     type=types.HexType(PUBLIC_BYTES),
     metavar="PUBLIC",
-    show_default="this machine's",
+    show_default="any",
     help="The public key that is to have signed it, as zlb keys show prints it there.",
 )
 @shared.state_dir_option("Key", "Where this machine's key is kept.")
@@ -169,8 +169,9 @@ def _lines(signed: Signed, signature: Signature, found: Verdict) -> list[str]:
     rows = [
         ("job", f"{certificate.job.id}, {certificate.status}"),
         *_job_rows(certificate.job),
+        ("checked", certificate.verify),
         ("began", f"{started}Z, coordinated by {certificate.coordinator}"),
-        ("signed", signature.words),
+        ("signed", f"{signature.words}, {signature.fingerprint}"),
         ("covered", _coverage(found)),
         ("hits", str(len(certificate.hits))),
         ("shares", _shares(found)),
@@ -184,6 +185,8 @@ def _lines(signed: Signed, signature: Signature, found: Verdict) -> list[str]:
         if len(texts) > SHOWN_MAX:
             lines.append(f"{label:7} and {len(texts) - SHOWN_MAX} more")
     word = _word(found)
+    if found.good:
+        word += f", signed {signature.words}"
     if found.good and found.total.alone:
         share = human.share(found.total.alone, found.total.integers)
         word += f", but for {share} of it there is the peers' word alone"
@@ -270,6 +273,7 @@ def _json(signed: Signed, signature: Signature, found: Verdict) -> str:
             "job": certificate.job.id,
             "kernel": certificate.job.kernel,
             "status": certificate.status,
+            "verify": certificate.verify,
             "coordinator": certificate.coordinator,
             "started": time_text(certificate.started_unix_ns),
             "signature": signature.right,

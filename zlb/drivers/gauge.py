@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import subprocess
 import sys
 import threading
@@ -33,6 +34,9 @@ GROWTH_MAX = 64
 GAUGE_S_MAX = 300
 """A kernel that is not measured by then, compilation included, never will be."""
 
+SHOWN_MAX = 60
+"""Characters of an answer that is none."""
+
 
 class Gauge:
     """Measures in a child process of that niceness; calls `on_done` once, from a thread, also after `stop`."""
@@ -45,6 +49,7 @@ class Gauge:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            errors="replace",
         )
         self._thread = threading.Thread(target=self._wait, args=(on_done,), name="gauge", daemon=True)
         self._thread.start()
@@ -77,11 +82,22 @@ class Gauge:
         returncode = self._child.wait()
         alarm.cancel()
         if returncode == 0:
-            on_done(Measured(float(answer)))
+            on_done(_understood(answer))
         elif returncode < 0:
             on_done(Failed("stopped"))
         else:
             on_done(Failed(complaint))
+
+
+def _understood(answer: str) -> Outcome:
+    """The rate that a child has told, if it is one: what kernels print comes the same way."""
+    try:
+        per_s = float(answer)
+    except ValueError:
+        per_s = 0.0
+    if 0 < per_s < math.inf:
+        return Measured(per_s)
+    return Failed(f"{answer.strip()[:SHOWN_MAX]!a} is no rate")
 
 
 def measure(kernel: str, params: bytes, slots: int, aim_ns: int) -> float:

@@ -123,9 +123,8 @@ def _parsed(path: Path, text: bytes) -> Ed25519PrivateKey:
     try:
         private = load_pem_private_key(text, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise ZlbError(
-            f"key {path}: damaged, or no key; without it a new one is made", ExitCode.USAGE
-        ) from None
+        why = "damaged, or no key; if you remove it, a new one is made"
+        raise ZlbError(f"key {path}: {why}", ExitCode.USAGE) from None
     if not isinstance(private, Ed25519PrivateKey):
         raise ZlbError(f"key {path}: not of Ed25519", ExitCode.USAGE)
     return private

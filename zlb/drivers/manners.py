@@ -119,9 +119,8 @@ class Judge:
         unplugged = idle_only and self._unplugged.update(
             now, reading.on_battery is True, reading.on_battery is not True, PLUGGED_NS
         )
-        for quiet in self.manners.quiet:
-            if quiet.holds(minute):
-                return Rest("quiet", f"quiet hours until {clock_text(quiet.stop)}")
+        if (stop := self._quiet_until(minute)) is not None:
+            return Rest("quiet", f"quiet hours until {clock_text(stop)}")
         if unplugged:
             return Rest("battery", "the machine runs on its battery")
         if idle_only and reading.input_ns is not None and reading.input_ns < PRESENT_NS:
@@ -131,6 +130,14 @@ class Judge:
         if idle_only and now - begun < FIRST_NS:
             return Rest("first", "looking whether the machine is idle")
         return None
+
+    def _quiet_until(self, minute: int) -> int | None:
+        """When the quiet hours of that minute end, with those that follow at once; None: it has none."""
+        stop = None
+        for _ in self.manners.quiet:  # each of them moves the end on once at most
+            at = minute if stop is None else stop % DAY_MINUTES
+            stop = next((quiet.stop for quiet in self.manners.quiet if quiet.holds(at)), stop)
+        return stop
 
     def _others(self, now: int, share: float | None) -> Rest | None:
         was_busy = self._busy.is_on

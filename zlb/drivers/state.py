@@ -8,7 +8,8 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -50,23 +51,33 @@ class State:
     def identity(self) -> NodeId:
         """The first remembered node id that no living process uses, or a new one; ours until this process ends."""
         for number in range(IDENTITIES_MAX):
-            file = (self.path / f"identity-{number}").open("a+")
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.close()
-                continue
-            self._identity = file  # the lock lives as long as the file is open
-            file.seek(0)
-            name = file.read().strip()
-            if not name:
-                name = f"p-{secrets.token_hex(3)}"
-                file.truncate(0)
-                file.write(name + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            return NodeId(name)
+                name = self._claimed(f"identity-{number}")
+            except OSError as error:
+                why = f"identity-{number}: {error.strerror}"
+                raise ZlbError(f"state directory {self.path}: {why}", ExitCode.USAGE) from None
+            if name:
+                return NodeId(name)
         raise ZlbError(f"{IDENTITIES_MAX} peers already use {self.path}", ExitCode.USAGE)
+
+    def _claimed(self, file_name: str) -> str:
+        """The node id in that file, a new one if there is none; empty if a living process uses it."""
+        file = (self.path / file_name).open("a+", errors="replace")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return ""
+        self._identity = file  # the lock lives as long as the file is open
+        file.seek(0)
+        name = file.read().strip()
+        if not name:
+            name = f"p-{secrets.token_hex(3)}"
+            file.truncate(0)
+            file.write(name + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        return name
 
     def rates(self) -> dict[str, float]:
         """Measured integers a second and slot, as lent, by kernel; empty if never measured or unreadable."""
@@ -102,20 +113,34 @@ class State:
             return []
 
     def save(self, records: Sequence[Record]) -> None:
-        """Make records durable, together."""
+        """Make records durable, together; what other processes have saved stays. Raises `ZlbError` if that fails."""
         rates = {record.kernel: record.per_s for record in records if isinstance(record, Rate)}
         contacts = [record for record in records if isinstance(record, Contacts)]
         standings = {record.node: record[1:] for record in records if isinstance(record, Standing)}
         assert len(rates) + len(contacts) + len(standings) > 0, "nodes keep rates, contacts and standings"
-        if rates:
-            known = self.rates() | rates
-            self._write("rates", {kernel: rate / self.share for kernel, rate in known.items()})
-        if contacts:
-            self._write(f"contacts-{self._grid}", contacts[-1]._asdict())
-        if standings:
-            others = {one.node: one[1:] for one in self.standings() if one.node not in standings}
-            latest = list((others | standings).items())[-STANDINGS_MAX:]
-            self._write("trust", dict(latest))
+        try:
+            with self._locked():
+                if rates:
+                    known = self.rates() | rates
+                    self._write("rates", {kernel: rate / self.share for kernel, rate in known.items()})
+                if contacts:
+                    self._write(f"contacts-{self._grid}", contacts[-1]._asdict())
+                if standings:
+                    others = {one.node: one[1:] for one in self.standings() if one.node not in standings}
+                    latest = list((others | standings).items())[-STANDINGS_MAX:]
+                    self._write("trust", dict(latest))
+        except OSError as error:
+            raise ZlbError(f"state directory {self.path}: {error.strerror}", ExitCode.FAILED) from None
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Meanwhile no other process reads what it will replace, or replaces what we have read."""
+        folder = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)  # and the lock is gone
 
     def _write(self, name: str, value: object) -> None:
         draft = self.path / f"{name}.{os.getpid()}.tmp"

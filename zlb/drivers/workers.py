@@ -34,6 +34,9 @@ SWITCH_S = 0.0002
 beside subjobs of 1 ms (4 % more throughput there, measured by bench/subjob_size.py)."""
 KERNEL_DIR_VARIABLES = ("ZLB_KERNEL_DIR", "NUMBA_CACHE_DIR")
 """What zlb's own kernels, and those written in numba, look at to know where compiled code is kept."""
+COMPILED_IDLE_NS_MAX = 30 * SECOND
+"""A slot of which little is lent idles no longer than this for having compiled a kernel, which is done once on a
+machine: at 1 % the 2 s it takes would be three minutes without work."""
 PREPARED_MAX = 64
 """Jobs whose kernels are kept ready; a prepared search is a few KiB."""
 
@@ -162,13 +165,13 @@ class Workers:
             if self._share == 1.0:
                 self._end(run_id, outcome)
                 continue
+            busy_ns = outcome.busy_ns if isinstance(outcome, Searched) else 0
+            compiling_ns = max(used_ns - busy_ns, 0)  # the latter may hold waiting for a core
             if isinstance(outcome, Searched):
-                used_ns = max(
-                    used_ns, outcome.busy_ns
-                )  # the former may hold compiling, the latter waiting for a core
-                outcome = outcome._replace(busy_ns=int(outcome.busy_ns / self._share))
+                outcome = outcome._replace(busy_ns=int(busy_ns / self._share))
             self._end(run_id, outcome)
-            self._closing.wait(used_ns * (1 / self._share - 1) / SECOND)
+            factor = 1 / self._share - 1
+            self._closing.wait((busy_ns * factor + min(compiling_ns * factor, COMPILED_IDLE_NS_MAX)) / SECOND)
 
     def _measured(self, run_id: RunId, outcome: Outcome) -> None:
         if isinstance(outcome, Measured):

@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from zlb.core.config import Method
 from zlb.core.ids import JobId, NodeId, Span
-from zlb.core.limits import DIGEST_BYTES, INTEGERS_MAX, NODE_ID_BYTES_MAX, PARAMS_BYTES_MAX, SECOND
+from zlb.core.limits import COPIES_MAX, DIGEST_BYTES, INTEGERS_MAX, NODE_ID_BYTES_MAX, PARAMS_BYTES_MAX, SECOND
 from zlb.core.work import Hit, Job, Pattern, Row, StopRule
 
 VERSION = 1
@@ -34,6 +35,11 @@ WORD_HEX_DIGITS = 8
 
 STATUSES = ("found", "complete", "exhausted", "timeout", "cancelled", "failed")
 """How a job ends (docs/cli.md)."""
+CHECKS = (
+    *(method.value for method in Method if method is not Method.QUORUM),
+    *(f"{Method.QUORUM}:{copies}" for copies in range(2, COPIES_MAX + 1)),
+)
+"""How its results were checked, as `--verify` has it."""
 
 _CUT_OFF = "cut off: a certificate ends with the line of its signature"
 _NAME = re.compile(rf"[!-~]{{1,{NODE_ID_BYTES_MAX}}}")
@@ -49,11 +55,13 @@ class CertificateError(ValueError):
 class Certificate(NamedTuple):
     """What a coordinator says about a job that has ended with `status`; `key` is its public key.
 
-    Rows and hits come in any order. Times of rows are since `started_unix_ns`, by the coordinator's clock.
+    `verify` is one of `CHECKS`. Rows and hits come in any order. Times of rows are since `started_unix_ns`, by the
+    coordinator's clock.
     """
 
     job: Job
     status: str
+    verify: str
     hits: tuple[Hit, ...]
     rows: tuple[Row, ...]
     started_unix_ns: int
@@ -123,6 +131,7 @@ def _header_line(certificate: Certificate) -> bytes:
             "rule": job.rule.value,
             "hits_wanted": str(job.hits_wanted),
             "status": certificate.status,
+            "verify": certificate.verify,
             "started": time_text(certificate.started_unix_ns),
             "coordinator": certificate.coordinator,
             "key": certificate.key.hex(),
@@ -240,6 +249,7 @@ def _header(fields: dict[str, Any]) -> Certificate:
     return Certificate(
         job=job,
         status=_choice(fields, "status", STATUSES),
+        verify=_choice(fields, "verify", CHECKS),
         hits=(),
         rows=(),
         started_unix_ns=_time(fields, "started"),

@@ -353,7 +353,7 @@ class Coordinator(Core):
             recomputed=self.ledger.released,
             elapsed_ns=now - self._started_at,
             workers=self.foreman.crew.views(),
-            rows=() if evidence is None else evidence.rows(self.ledger.wanted),
+            rows=() if evidence is None else evidence.rows(self.ledger.done),
             coordinator=self.me,
         )
         if self.config.remembers:

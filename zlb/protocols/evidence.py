@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from zlb.core.ids import NodeId, Span
 from zlb.core.work import Pattern, Row
+from zlb.protocols.examiner import share_pattern
 from zlb.protocols.intervals import IntervalSet
 
 ROW_SHARES_MAX = 1024
@@ -61,6 +62,25 @@ class Evidence:
                 shares = tuple(n for n in row.shares if start <= n < stop)
                 rows.append(row._replace(start=start, stop=stop, shares=shares))
         return tuple(rows)
+
+
+def alike(rows: Iterable[Row], share: int, word: Callable[[int], int]) -> tuple[Row, ...]:
+    """The same rows, all patterns with the most bits that any of them has, and the shares that match that.
+
+    A pattern with more bits of the job's `share` word is matched by a part of what matched before: nothing has to be
+    searched for it, and nobody chooses row by row how many bits are looked at. `word` is that of an integer.
+    """
+    rows = tuple(rows)
+    pattern = share_pattern(share, max((row.pattern.mask for row in rows if row.pattern), default=0))
+    return tuple(
+        row
+        if row.pattern in (None, pattern)
+        else row._replace(
+            pattern=pattern,
+            shares=tuple(n for n in row.shares if word(n) & pattern.mask == pattern.value),
+        )
+        for row in rows
+    )
 
 
 def _continues(before: Row, row: Row) -> bool:

@@ -84,6 +84,7 @@ def verify(certificate: Certificate, oracle: Oracle | None) -> Verdict:
     for row in rows:
         faults += _shares_in_place(row, word)
     sampled = [row for row in rows if row.pattern is not None]
+    faults += _masks(sampled)
     if oracle is not None:
         faults += _hits_again(certificate.hits, oracle)
         if oracle.word is not None:
@@ -211,6 +212,13 @@ def _shares_in_place(row: Row, word: int) -> Iterable[str]:
         yield f"{_row(row)}: a share lies outside of it"
     if not mask and len(row.shares) < row.stop - row.start:
         yield f"{_row(row)}: every integer is a share, but only {len(row.shares)} are there"
+
+
+def _masks(sampled: list[Row]) -> Iterable[str]:
+    """All rows have one mask: a signer who chose row by row, after the search, could hide what was skipped."""
+    masks = sorted({row.pattern.mask for row in sampled if row.pattern is not None})
+    if len(masks) > 1:
+        yield f"rows have {len(masks)} masks, from {masks[0]:08x} to {masks[-1]:08x}, and are to have the same"
 
 
 def _shares_again(sampled: list[Row], word: Callable[[int], int]) -> Iterable[str]:

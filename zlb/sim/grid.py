@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from zlb.core.config import CoordinatorConfig, PeerConfig, SubmitterConfig, WorkerConfig
+from zlb.core.config import CoordinatorConfig, Method, PeerConfig, SubmitterConfig, WorkerConfig
 from zlb.core.events import Event
 from zlb.core.ids import Endpoint, JobId, NodeId, Span
 from zlb.core.limits import MS, SECOND
@@ -25,7 +25,7 @@ from zlb.sim.checkers import Checkers, JobChecker
 from zlb.sim.cpu import Cpu
 from zlb.sim.tree_checks import TreeChecks
 from zlb.sim.truth import Truth
-from zlb.sim.weather import Weather, draw, stream
+from zlb.sim.weather import FAULT_MIX, Weather, draw, stream
 from zlb.sim.world import World
 
 CALM_NS = 120 * SECOND
@@ -89,6 +89,23 @@ def draw_roads(seed: int, count: int, topology: Topology | None = None) -> Roads
     return Roads(topology, tuple(known), reached, offer_ns, sublet_ns)
 
 
+@dataclass(frozen=True, slots=True)
+class Checking:
+    """How results are checked; the first `copies` peers stay, so that a quorum is not waited for in vain."""
+
+    verify: Method = Method.SHARES
+    copies: int = 1
+
+
+def draw_checking(seed: int, roads: Roads) -> Checking:
+    """Spot checks or a quorum: that one where all peers are reached, and there are enough of them."""
+    rng = stream(seed, "checking")
+    method, copies = rng.choice([Method.SPOT, Method.QUORUM, Method.QUORUM]), rng.choice([2, 2, 3])
+    if method is Method.SPOT or roads.topology is not Topology.FULL or len(roads.peers) < copies:
+        return Checking(Method.SPOT)
+    return Checking(method, copies)
+
+
 class Overtaking(World):
     """Some messages take so long that others, sent later, come before them."""
 
@@ -120,6 +137,7 @@ class Outcome:
     late: int = 0
     kept: int = 0
     """Reports whose senders were told that they are kept."""
+    checking: Checking = Checking()
 
 
 class GridFailure(AssertionError):
@@ -132,24 +150,34 @@ def run(
     weather: Weather | None = None,
     topology: Topology | None = None,
     honest: bool = True,
+    checked: bool = False,
 ) -> Outcome:
     """Run the grid of `seed` to its end; raises `GridFailure` if anything that must hold did not.
 
-    `weather` and `topology` are the seed's unless given. Without `honest`, `tamper` makes some peers cheat.
+    `weather` and `topology` are the seed's unless given. Without `honest`, `tamper` makes some peers cheat. If
+    `checked`, some of the work is searched again, as the seed says (`draw_checking`).
     """
-    grid = _Grid(seed, tamper, weather or draw(seed), topology, honest)
+    grid = _Grid(seed, tamper, weather or draw(seed), topology, honest, checked)
     try:
         return grid.play()
     except AssertionError as error:
         last = "\n".join(list(grid.world.transcript.lines)[-30:])
-        raise GridFailure(f"seed {seed}: {error}\n{grid.roads}\nweather: {grid.weather}\n{last}") from error
+        raise GridFailure(f"seed {seed}: {error}\n{grid.roads}\n{grid.checking}\nweather: {grid.weather}\n{last}") from error
 
 
 class _Grid:
     def __init__(
-        self, seed: int, tamper: Tamper | None, weather: Weather, topology: Topology | None, honest: bool
+        self,
+        seed: int,
+        tamper: Tamper | None,
+        weather: Weather,
+        topology: Topology | None,
+        honest: bool,
+        checked: bool,
     ) -> None:
         self.seed, self.weather, self.tamper = seed, weather, tamper
+        self.lasts = weather is FAULT_MIX
+        """Whether the faults end with the jobs."""
         self.checkers = Checkers()
         kind = Overtaking if weather.late else World
         self.world = kind(seed, weather, self._on_event)
@@ -158,6 +186,7 @@ class _Grid:
         rng = stream(seed, "grid")
         self.endpoints = [Endpoint(f"tcp://127.0.0.1:{7001 + i}") for i in range(rng.choice([1, 2, 3, 5]))]
         self.roads = draw_roads(seed, len(self.endpoints), topology)
+        self.checking = draw_checking(seed, self.roads) if checked else Checking()
         for i, endpoint in enumerate(self.endpoints):
             known = [self.endpoints[other] for other in self.roads.peers[i]]
             self._add_peer(NodeId(f"p{i}"), endpoint, known, rng)
@@ -174,7 +203,8 @@ class _Grid:
             for machine in world.machines.values():
                 if isinstance(machine.node, Submitter):
                     machine.node.coordinator.ledger.check()
-            if world.weather is not None and world.now >= chaos_ns:
+            done = self.lasts and not self._pending()
+            if world.weather is not None and (done or world.now >= chaos_ns):
                 world.calm()
         self._check_progress()
         if self.weather.fair:
@@ -194,20 +224,22 @@ class _Grid:
             lost=world.network.lost,
             late=world.counts["late"],
             kept=self.checks.kept,
+            checking=self.checking,
         )
 
     def _peers(self) -> list[Peer]:
         return [at.node for at in self.world.machines.values() if isinstance(at.node, Peer)]
 
     def _check_fair(self) -> None:
-        """Nothing was searched twice, and everybody had their share of what took long enough."""
+        """Nothing was searched twice but on purpose, and everybody had their share of what took long enough."""
         ends = [checker.ended for checker in self.checkers.jobs.values()]
-        for end in ends:
+        once = self.checking.verify is Method.SHARES
+        for end in ends if once else ():
             recomputed = end.recomputed if end else 0
             assert recomputed == 0, (
                 f"{recomputed} integers of {end.job if end else ''} leased twice in fair weather"
             )
-        if all(end is not None and end.status in ("complete", "exhausted") for end in ends):
+        if once and all(end is not None and end.status in ("complete", "exhausted") for end in ends):
             tested = sum(peer.worker.tested for peer in self._peers())
             size = sum(checker.job.size for checker in self.checkers.jobs.values())
             assert tested == size, f"{tested} integers were searched in fair weather, of {size}"
@@ -251,14 +283,20 @@ class _Grid:
         first = name == "p0"  # which stays, so that someone finishes the jobs
         if not first and rng.random() < self.weather.leaves:
             stops_at = rng.randint(0, min(self.weather.chaos_ns, 10 * SECOND))
+            if int(name[1:]) < self.checking.copies:
+                return
             self.world.call(stops_at, name, lambda node, now: node.on_stop(now))
 
     def _add_submitter(self, name: NodeId, rng: random.Random, mortal: bool) -> None:
         job, truth = _draw_job(JobId(f"j{name}"), rng)
         self.truths[job.params] = truth
-        self.checkers.jobs[job.id] = JobChecker(job, truth)
+        self.checkers.jobs[job.id] = JobChecker(job, truth, self.checking.copies)
         chunk_ns = rng.choice([20 * MS, 200 * MS, SECOND, 5 * SECOND])
-        coordinator = CoordinatorConfig(chunk_ns=chunk_ns, first_count=rng.choice([16, 1024]))
+        verify, copies = self.checking.verify, self.checking.copies
+        first_count = rng.choice([16, 1024])
+        coordinator = CoordinatorConfig(
+            verify=verify, copies=copies, chunk_ns=chunk_ns, first_count=first_count
+        )
         explore = self.roads.topology is Topology.FULL
         config = SubmitterConfig(coordinator=coordinator, connect_ns=NEVER, explore=explore)
         known = [self.endpoints[number] for number in self.roads.submitters]

@@ -1,6 +1,7 @@
 """What must hold whoever passes a job on to whom, told from outside.
 
-* Whoever is told that its report is kept can forget it: what it says is done in the ledger of the job's owner.
+* Whoever is told that its report is kept can forget it: what it says is done in the ledger of the job's owner,
+  or waits for the others of a quorum.
 * Nobody here cheats: nobody is accused, by an owner or by whoever passes a job on, nor benched.
 """
 
@@ -14,6 +15,7 @@ from zlb.core.work import StopRule
 from zlb.nodes.peer import Peer
 from zlb.nodes.submitter import Submitter
 from zlb.protocols.intervals import IntervalSet
+from zlb.protocols.quorum import QuorumLedger
 from zlb.sim.checkers import Checkers
 from zlb.sim.weather import Weather
 from zlb.sim.world import Machine, Onlooker, World
@@ -65,6 +67,7 @@ class TreeChecks(Onlooker):
             known = IntervalSet(ledger.wanted) if job.rule is StopRule.LOWEST else IntervalSet(job.spans)
             for done in (done for part in report.parts for done in part.done):
                 for start, stop in known.overlap(*done.span):
-                    assert ledger.done.covers(start, stop), (
+                    waits = isinstance(ledger, QuorumLedger) and not ledger.unleased.overlap(start, stop)
+                    assert waits or ledger.done.covers(start, stop), (
                         f"{src} told {name} that {start} to {stop} of {job.id} are kept, and they are not done"
                     )
