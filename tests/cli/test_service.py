@@ -12,7 +12,7 @@ import pytest
 from click.testing import Result
 
 from zlb.cli import run
-from zlb.drivers.manners import Manners, Quiet
+from zlb.drivers.manners import Manners
 
 Call = Callable[..., Result]
 
@@ -38,7 +38,7 @@ def test_its_command_is_one_that_zlb_peer_takes(
     result = call("peer", *arguments)
     assert (result.exit_code, result.output) == (0, "bye\n")
     (serving,) = asked
-    assert serving.manners == Manners(0.75, 19, True, (Quiet(22 * 60, 7 * 60),))
+    assert serving.manners == Manners(0.75, 19, True)
     assert service["Environment"] == "ZLB_STATE_DIR=%S/" + service["StateDirectory"]
     assert (service["KillSignal"], service["RestartPreventExitStatus"]) == ("SIGTERM", "2")
 

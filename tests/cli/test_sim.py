@@ -3,11 +3,14 @@
 import csv
 import errno
 import json
+import re
+import subprocess
 import sys
 from pathlib import Path
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
 from zlb.cli.main import zlb
@@ -114,13 +117,19 @@ def test_on_a_terminal_it_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) ->
     assert lines[0] == lines[-1] == ""
     assert len(lines) > 10
     assert all(line.endswith(" of virtual time") for line in lines[1:-1])
-    assert lines[-2].startswith("100 % done after 2")
+    assert lines[-2].startswith("100 % done after ")
     assert call(*SMALL, "--quiet").stderr == ""
 
 
 def test_it_is_a_command_of_zlb_too() -> None:
     said = CliRunner().invoke(zlb, ["sim", "jobs", "--help"], prog_name="zlb")
     assert said.stdout.startswith("Usage: zlb sim jobs [OPTIONS]")
+    listed = CliRunner().invoke(zlb, ["--help"]).stdout
+    assert re.search("^  sim +Run peers", listed, re.MULTILINE)
+    complete = ShellComplete(zlb, {}, "zlb", "_ZLB_COMPLETE")
+    assert [item.value for item in complete.get_completions(["sim"], "st")] == ["study"]
+    late = "import sys, zlb.cli.main; sys.exit('zlb.cli.sim' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", late], check=False, timeout=60).returncode == 0
 
 
 def test_variables_are_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -347,10 +347,46 @@ def test_what_a_job_at_trackers_cannot_have(submit: Call, grid: Any, option: str
     assert result.exit_code == 2 and option.split(maxsplit=1)[0] in result.stderr
 
 
-def test_a_certificate_that_cannot_be_written_is_found_out_before(
-    submit: Call, grid: Any, tmp_path: Path
+@pytest.mark.parametrize(("variable", "value"), [("ZLB_CERTIFICATE", "/no/such/x"), ("ZLB_SCHEME", "seed:2")])
+def test_what_the_environment_wants_of_trackers_in_vain_is_told(
+    submit: Call, grid: Any, variable: str, value: str
 ) -> None:
-    result = submit("-d", "9", "--certificate", str(tmp_path / "no" / "c.cert"))
+    result = submit("-d", "9", "--dry-run", "--tracker", "ipc://t", env={variable: value})
+    (line,) = result.stderr.splitlines()
+    assert result.exit_code == 0 and line.startswith(f"zlb submit: warning: {variable} does not count: --")
+    assert "goes with --peer and --local: " in line
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("ZLB_DETACH", "1"), ("ZLB_PRIORITY", "7"), ("ZLB_DEADLINE", "1h")]
+)
+def test_what_the_environment_wants_of_peers_in_vain_is_told(
+    submit: Call, grid: Any, variable: str, value: str
+) -> None:
+    result = submit("-d", "9", "-q", "--timeout", "1h", env={variable: value})
+    name = variable.removeprefix("ZLB_").lower()
+    said = f"zlb submit: warning: {variable} does not count: --{name} goes with --tracker only\n"
+    assert (result.exit_code, result.stderr) == (0, said)
+
+
+def test_what_the_environment_wants_as_usual_is_no_reason_for_a_warning(submit: Call, grid: Any) -> None:
+    assert submit("-d", "9", "-q", env={"ZLB_DETACH": "0", "ZLB_SCHEME": "factoring"}).stderr == ""
+    env = {"ZLB_SCHEME": "factoring"}
+    assert submit("-d", "9", "--dry-run", "--tracker", "ipc://t", env=env).stderr == ""
+
+
+@pytest.mark.parametrize("chunk", ["1e6", "250ms"])
+def test_the_seeds_scheme_takes_no_size(submit: Call, grid: Any, chunk: str) -> None:
+    said = refused(submit("-d", "9", "--scheme", "seed", "--chunk", chunk))
+    assert said == "--scheme seed sizes subjobs by itself: it cannot go with --chunk" and not grid.calls
+
+
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_certificate_that_cannot_be_written_is_found_out_before(
+    submit: Call, grid: Any, tmp_path: Path, more: list[str]
+) -> None:
+    result = submit("-d", "9", "--certificate", str(tmp_path / "no" / "c.cert"), *more)
+    assert result.exit_code == 2 and result.stdout == ""
     assert result.exit_code == 2 and "No such file" in result.stderr and not grid.calls
 
 

@@ -312,6 +312,7 @@ def test_dry_run_for_a_digest(submit: Call, monkeypatch: pytest.MonkeyPatch) -> 
         f"goal    digest {HIT.split()[1]}",
         "stop    at the first hit",
         "hits    one, if the range holds its integer",
+        "checked shares: each hit, and samples of everything",
         "grid    this process, 1 thread",
         "time    about 0.50 s, the whole range 1.00 s, at 1.05 M/s (measured here before)",
     ]
@@ -366,13 +367,18 @@ def test_dry_run(submit: Call, grid: Any, monkeypatch: pytest.MonkeyPatch) -> No
         "stop    at the first hit",
         "hits    4096 ± 64 expected in the whole range",
         "chance  100 % for a hit, 0 % for none at all",
+        "checked shares: each hit, and samples of everything",
         "grid    this process, 4 threads",
         "time    about 66 ms, the whole range 4 min 28 s, at 16 M/s (measured here before)",
     ]
 
 
 def test_dry_run_of_a_machine_that_never_ran(submit: Call, grid: Any) -> None:
-    result = submit("-d", "20", "--dry-run", "-r", ":2^20", "--peer", "ipc://a")
+    arguments = "-d", "20", "--dry-run", "-r", ":2^20", "--peer", "ipc://a", "--verify", "quorum:3"
+    result = submit(*arguments)
+    assert "checked quorum:3: each hit, and everything by 3 peers" in result.stdout
+    (plan,) = lines(submit(*arguments, "--json"))
+    assert plan["verify"] == "quorum:3"
     assert "chance  63.2 % for a hit, 36.8 % for none at all" in result.stdout
     assert "grid    peers ipc://a" in result.stdout
     assert "time    unknown" in result.stdout

@@ -202,6 +202,7 @@ def test_dry_run(submit: Call, foreign: Foreign, monkeypatch: pytest.MonkeyPatch
         "stop    at the first hit",
         "hits    250 ± 13.7 expected in the whole range",
         "chance  100 % for a hit, < 0.1 % for none at all",
+        "checked none: each hit, nothing else",
         "grid    this process, 1 thread",
         "time    about 40 ms, the whole range 10 s, at 100 /s (measured here before)",
     ]

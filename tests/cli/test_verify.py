@@ -3,10 +3,12 @@
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -18,6 +20,7 @@ from zlb.core.ids import JobId, NodeId
 from zlb.core.work import Hit, Job, Row, StopRule
 from zlb.drivers.keys import FILE, own_key
 from zlb.kernels.hashes import SHA256
+from zlb.protocols.certificate import Certificate, decode
 from zlb.protocols.examiner import share_pattern, share_word
 from zlb.wire import values
 
@@ -46,8 +49,13 @@ def file(tmp_path: Path) -> Path:
 
 def written(folder: Path, job: Job = JOB, rows: list[Row] = ROWS, hits: list[Hit] = HITS) -> Path:
     path = folder / "job.cert"
-    certify.write(path, job, "complete", hits, rows, STARTED, NodeId("c-1"), folder)
+    certify.write(path, certificate(job, rows, hits), folder)
     return path
+
+
+def certificate(job: Job = JOB, rows: list[Row] = ROWS, hits: list[Hit] = HITS) -> Certificate:
+    about = STARTED, NodeId("c-1"), b""
+    return Certificate(job, "complete", "quorum:2", tuple(hits), tuple(rows), *about)
 
 
 def verdict(call: Call, *arguments: str) -> dict[str, object]:
@@ -59,7 +67,10 @@ def test_a_certificate_of_this_machine_is_good(call: Call, file: Path) -> None:
     done = call("verify", str(file))
     assert (done.exit_code, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert lines[0] == "job     j-7Q2MXK, complete" and lines[-1] == "verdict good"
+    assert (
+        lines[0] == "job     j-7Q2MXK, complete" and lines[-1] == "verdict good, signed by this machine's key"
+    )
+    assert "checked quorum:2" in lines
     assert "goal    8 zero bits: 256 tries for a hit on average" in lines
     assert f"signed  by this machine's key, {own_key(file.parent).fingerprint}" in lines
     assert "covered 100 %: 1024 of 1024 integers, in 2 rows" in lines
@@ -68,7 +79,7 @@ def test_a_certificate_of_this_machine_is_good(call: Call, file: Path) -> None:
 
 def test_programs_are_told_the_same(call: Call, file: Path) -> None:
     said = verdict(call, str(file))
-    assert said["event"] == "certificate" and said["verdict"] == "good" and said["signature"] is True
+    assert said["verify"] == "quorum:2" and said["verdict"] == "good" and said["signature"] is True
     assert said["signed_by"] == "this machine" and said["key"] == own_key(file.parent).public.hex()
     assert (said["size"], said["covered"], said["alone"], said["rows"]) == ("1024", "1024", "0", "2")
     assert said["shares"] == str(sum(len(one.shares) for one in ROWS)) and said["expected"] == 64.0
@@ -108,8 +119,10 @@ def test_who_signed_is_said(call: Call, file: Path, tmp_path: Path) -> None:
     public, elsewhere = own_key(tmp_path).public.hex(), str(tmp_path / "elsewhere")
     given = call("verify", str(file), "--key", public)
     assert given.exit_code == 0 and "signed  by the key you gave, " in given.stdout and given.stderr == ""
+    assert given.stdout.endswith("verdict good, signed by the key you gave\n")
     unknown = call("verify", str(file), "--state-dir", elsewhere)
     assert unknown.exit_code == 0 and "signed  by a key not known here, " in unknown.stdout
+    assert unknown.stdout.endswith("verdict good, signed by a key not known here\n")
     assert "anyone can sign with a key of their own" in unknown.stderr and "--key PUBLIC" in unknown.stderr
     assert not Path(elsewhere).exists()  # to look is not to make a key
     other = own_key(Path(elsewhere)).public.hex()
@@ -201,7 +214,10 @@ def test_a_header_with_its_versions_is_understood(call: Call, tmp_path: Path) ->
     assert done.exit_code == 0, done.output
     assert "range   [0, 1000)\n" in done.stdout
     assert "shares  none were asked for\n" in done.stdout
-    assert done.stdout.endswith("verdict good, but for 100 % of it there is the peers' word alone\n")
+    whose = "signed by this machine's key"
+    assert done.stdout.endswith(
+        f"verdict good, {whose}, but for 100 % of it there is the peers' word alone\n"
+    )
 
 
 # -- the key
@@ -289,9 +305,96 @@ def test_a_folder_that_went_away_meanwhile_is_told(tmp_path: Path) -> None:
     certify.writable(folder / "x")
     shutil.rmtree(folder)
     with pytest.raises(ZlbError) as caught:
-        certify.write(folder / "x", JOB, "complete", HITS, ROWS, STARTED, NodeId("c"), tmp_path)
+        certify.write(folder / "x", certificate(), tmp_path)
     assert str(caught.value) == f"certificate {folder / 'x'}: No such file or directory"
     assert caught.value.exit_code is ExitCode.FAILED
+
+
+def test_a_certificate_that_is_too_long_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zlb.protocols.certificate.CERTIFICATE_BYTES_MAX", 100)
+    (tmp_path / "job.cert").write_text("former")
+    with pytest.raises(ZlbError) as caught:
+        written(tmp_path)
+    assert caught.value.exit_code is ExitCode.FAILED and "\n" not in str(caught.value)
+    assert str(caught.value).endswith("longer than the 100 bytes a certificate may have")
+    assert (tmp_path / "job.cert").read_text() == "former"
+
+
+@pytest.mark.parametrize(("mode", "kept"), [(0o600, 0o600), (0o640, 0o640), (0o777, 0o666)])
+def test_the_permissions_of_a_former_file_stay(tmp_path: Path, mode: int, kept: int) -> None:
+    (tmp_path / "job.cert").write_text("former")
+    (tmp_path / "job.cert").chmod(mode)
+    assert stat.S_IMODE(written(tmp_path).stat().st_mode) == kept
+
+
+def test_a_certificate_tells_of_a_timeout_and_how_results_were_checked(
+    submit: Call, grid: Any, tmp_path: Path
+) -> None:
+    grid.ending = lambda job: grid.ended(job, "cancelled", "timeout")._replace(coordinator=NodeId("c-1"))
+    path = tmp_path / "job.cert"
+    arguments = "-d", "20", "--certificate", str(path), "--timeout", "1s"
+    assert submit(*arguments).exit_code == ExitCode.TIMEOUT
+    found = decode(path.read_bytes()).certificate
+    assert (found.status, found.verify, found.hits[0].n) == ("timeout", "shares", 828028)
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_where_results_go_no_certificate_goes(root: Path, tmp_path: Path, stream: str) -> None:
+    path = tmp_path / "log"
+    check = "import sys; from zlb.cli import certify, command; from pathlib import Path; import click\n"
+    check += "@click.command(cls=command.Command)\ndef it(): certify.writable(Path(sys.argv.pop()))\nit([])"
+    for name in (str(path), f"/dev/{stream}"):
+        with path.open("a") as log:
+            to = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, stream: log}
+            done = subprocess.run(
+                [sys.executable, "-c", check, name], cwd=root, check=False, timeout=60, **to
+            )  # type: ignore[call-overload]
+        said = path.read_text() if stream == "stderr" else done.stderr.decode()
+        assert done.returncode == 2 and f"--certificate {name}: is where {stream} goes" in said
+
+
+def test_without_assertions_a_certificate_is_written_all_the_same(root: Path, tmp_path: Path) -> None:
+    test = "from tests.cli import test_verify; from pathlib import Path; import sys\n"
+    test += "test_verify.written(Path(sys.argv[1]))"
+    subprocess.run([sys.executable, "-O", "-c", test, str(tmp_path)], cwd=root, check=True, timeout=60)
+    assert decode((tmp_path / "job.cert").read_bytes()).certificate.job == JOB
+
+
+# -- output
+
+
+SMALL = ["sim", "jobs", "--peers", "1", "--hours", "0.001", "-q"]
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["keys", "show"], ["verify", "FILE"], SMALL])
+def test_output_that_cannot_be_written_is_told_in_one_line(
+    root: Path, file: Path, arguments: list[str], unbuffered: str
+) -> None:
+    words = [str(file) if word == "FILE" else word for word in arguments]
+    command = [sys.executable, "-m", "zlb.cli.main", *words]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command,
+            cwd=root,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered, "ZLB_STATE_DIR": str(file.parent)},
+            check=False,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 6, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.endswith(": output cannot be written: No space left on device")
+
+
+def test_the_help_names_no_option_that_is_none(call: Call) -> None:
+    said = call("verify", "--help").stdout
+    assert "Options:" not in said and "[OPTIONS] FILE" in said
+    assert "prints it there.  [default: any]" in " ".join(said.split()).replace("there. ", "there.  ")
 
 
 def test_a_process_needs_no_sockets_and_no_compiler_for_it(root: Path, file: Path) -> None:

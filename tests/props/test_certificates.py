@@ -1,6 +1,6 @@
 """Random jobs cut into random rows: their certificates are read as written; what is taken away or doubled is found."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from zlb.core.ids import JobId, NodeId, Span
 from zlb.core.work import Hit, Job, Oracle, Row, StopRule
 from zlb.protocols.certificate import Certificate, decode, encode
+from zlb.protocols.evidence import alike
 from zlb.protocols.examiner import share_pattern, share_word
 from zlb.protocols.verdict import verify
 
@@ -35,7 +36,9 @@ class Cut:
     """How a job is cut: into spans at even points, and rows at all."""
 
     points: list[int]
-    bits: list[int]
+    bits: int
+    asked: list[bool]
+    """Whether there are shares, row by row."""
 
     def certificate(self) -> Certificate:
         spans = tuple((self.points[at], self.points[at + 1]) for at in range(0, len(self.points) - 1, 2))
@@ -47,20 +50,19 @@ class Cut:
         ]
         hits = tuple(Hit(n, found) for a, b in spans for n in range(a, b) if (found := check(n)))
         job = Job(JOB, "k", PARAMS, spans, StopRule.ALL, 0)
-        return Certificate(job, "complete", hits, tuple(rows), 10**18, NodeId("c-1"), bytes(32))
+        return Certificate(job, "complete", "shares", hits, tuple(rows), 10**18, NodeId("c-1"), bytes(32))
 
     def row(self, number: int, span: Span) -> Row:
-        bits = self.bits[number % len(self.bits)]
-        if bits < 0:
+        if not self.asked[number % len(self.asked)]:
             return Row(*span, NodeId(f"p-{number % 3}"), None, (), number)
-        mask = 2**bits - 1
+        mask = 2**self.bits - 1
         pattern = share_pattern(SHARE_WORD, mask)
         shares = tuple(n for n in range(*span) if word(n) & mask == pattern.value)
         return Row(*span, NodeId(f"p-{number % 3}"), pattern, shares, number)
 
 
 POINTS = st.lists(st.integers(0, TOP), min_size=2, max_size=12, unique=True).map(sorted)
-CUTS = st.builds(Cut, POINTS, st.lists(st.integers(-1, 6), min_size=1, max_size=4))
+CUTS = st.builds(Cut, POINTS, st.integers(0, 6), st.lists(st.booleans(), min_size=1, max_size=4))
 
 
 @given(CUTS, st.binary(min_size=64, max_size=64))
@@ -78,6 +80,14 @@ def test_honest_ones_are_good(cut: Cut) -> None:
     found = verify(cut.certificate(), ORACLE)
     assert found.good, found
     assert found.covered == found.size
+
+
+@given(st.lists(CUTS, min_size=1, max_size=4))
+def test_rows_with_any_masks_are_made_alike_as_if_asked_so(cuts: list[Cut]) -> None:
+    most = max((cut.bits for cut in cuts if any(row.pattern for row in cut.certificate().rows)), default=0)
+    rows = [row for cut in cuts for row in cut.certificate().rows]
+    wanted = [row for cut in cuts for row in replace(cut, bits=most).certificate().rows]
+    assert list(alike(rows, SHARE_WORD, word)) == wanted
 
 
 @given(CUTS, st.data())
@@ -103,7 +113,7 @@ def test_a_row_that_overlaps_is_found(cut: Cut, data: st.DataObject) -> None:
 @settings(max_examples=50)
 @given(st.integers(400, TOP), st.sampled_from([2, 3]), st.data())
 def test_many_shares_that_are_dropped_are_found(stop: int, bits: int, data: st.DataObject) -> None:
-    whole = Cut([0, stop], [bits]).certificate()._replace(hits=(), status="cancelled")
+    whole = Cut([0, stop], bits, [True]).certificate()._replace(hits=(), status="cancelled")
     every = data.draw(
         st.integers(8, 40)
     )  # only each so many-th is left: with 50 or more to expect, that is no chance

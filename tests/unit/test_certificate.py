@@ -3,6 +3,7 @@
 import json
 import math
 from fractions import Fraction
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from zlb.core.work import Hit, Job, Oracle, Pattern, Row, StopRule
 from zlb.kernels.hashes import SHA256
 from zlb.protocols import verdict
 from zlb.protocols.certificate import Certificate, CertificateError, decode, encode, time_text
-from zlb.protocols.examiner import share_word
+from zlb.protocols.evidence import alike
+from zlb.protocols.examiner import share_pattern, share_word
 from zlb.protocols.verdict import DOUBT_BELOW, Verdict, poisson_chance, skipped_max, verify
 from zlb.wire import values
 
@@ -21,6 +23,8 @@ PARAMS: dict[str, object] = {"difficulty": 8}
 SAMPLER = SHA256.sampler(PARAMS)
 ORACLE = Oracle(SHA256.checker(PARAMS), lambda n: SAMPLER(n) << 8 & 0xFFFFFFFF | SAMPLER(n) >> 24)
 """The low bits of this word are the end of the digest: so every hit is a share."""
+assert ORACLE.word is not None
+WORD = ORACLE.word
 SIZE, ROWS = 4096, 4
 HITS = tuple(Hit(n, digest) for n in range(SIZE) if (digest := ORACLE.check(n)))
 STARTED = 1_795_285_271_000_000_001
@@ -43,7 +47,7 @@ def matches(n: int, pattern: Pattern) -> bool:
 JOB = Job(JobId("j-7Q2MXW"), "sha256", values.pack(PARAMS), ((0, SIZE),), StopRule.ALL, 0)
 EACH = SIZE // ROWS
 HONEST = tuple(row(n * EACH, (n + 1) * EACH, f"p-{n % 2}", at_ns=n) for n in range(ROWS))
-GOOD = Certificate(JOB, "complete", HITS, HONEST, STARTED, NodeId("c-1"), KEY)
+GOOD = Certificate(JOB, "complete", "shares", HITS, HONEST, STARTED, NodeId("c-1"), KEY)
 
 
 def sign(body: bytes) -> bytes:
@@ -162,6 +166,8 @@ WRONG = {
     "a new field": (changed(1, more=1), "line 1: is not written as certificates are"),
     "rule": (changed(1, rule="some"), "line 1: rule is none of first, lowest, count, all"),
     "status": (changed(1, status="fine"), "line 1: status is none of found,"),
+    "verify": (changed(1, verify="quorum:1"), "line 1: verify is none of none, shares, spot, quorum:2,"),
+    "no verify": (changed(1, verify=...), "line 1: verify is missing"),
     "name": (changed(1, job="j 1"), "line 1: job is no name"),
     "long name": (changed(1, job="j" * 65), "line 1: job is no name"),
     "key": (changed(1, key="00"), "line 1: key has 64 hex digits, not 2"),
@@ -326,13 +332,40 @@ def test_another_job_has_another_pattern() -> None:
 
 
 def test_where_everything_is_a_share_everything_is_there() -> None:
-    every = row(1024, 2048, "p-1", Pattern(0, 0))
-    assert verify(with_row(1, every), ORACLE).good
-    less = every._replace(shares=tuple(n for n in every.shares if n != 1029))
+    rows = tuple(row(*one[:3], Pattern(0, 0)) for one in HONEST)
+    assert verify(GOOD._replace(rows=rows), ORACLE).good
+    less = rows[1]._replace(shares=tuple(n for n in rows[1].shares if n != 1029))
     assert (
-        fault(with_row(1, less))
+        fault(GOOD._replace(rows=(rows[0], less, *rows[2:])))
         == "row [1024, 2048) of p-1: every integer is a share, but only 1023 are there"
     )
+
+
+def test_rows_of_different_masks_are_found() -> None:
+    word = share_word(JOB.id, JOB.params)
+    mixed = with_row(1, row(1024, 2048, "p-1", share_pattern(word, 0x1F)))
+    assert fault(mixed) == "rows have 2 masks, from 0000000f to 0000001f, and are to have the same"
+    assert verify(mixed._replace(rows=alike(mixed.rows, word, WORD)), ORACLE).good
+
+
+def test_half_of_everything_cannot_be_skipped_by_a_choice_of_masks_row_by_row() -> None:
+    word = share_word(JOB.id, JOB.params)
+
+    def lazy(start: int, mask: int) -> Row:
+        """Of the odd integers only."""
+        pattern = share_pattern(word, mask)
+        shares = tuple(n for n in range(start + 1, start + 16, 2) if matches(n, pattern))
+        return Row(start, start + 16, NodeId("p"), pattern, shares, 0)
+
+    def doubt(start: int, mask: int) -> float:
+        return abs(len(lazy(start, mask).shares) - 16 / (mask + 1))
+
+    masks = [min((3, 7, 15, 31), key=partial(doubt, start)) for start in range(0, SIZE, 16)]
+    rows = [lazy(16 * number, mask) for number, mask in enumerate(masks)]
+    chosen = GOOD._replace(rows=tuple(rows), hits=(), status="cancelled")
+    assert verify(chosen, None).total.chance > DOUBT_BELOW  # the counts alone do not show it
+    assert any("masks" in fault for fault in verify(chosen, None).faults)
+    assert verify(chosen._replace(rows=alike(rows, word, WORD)), ORACLE).skipped_max > 0.5
 
 
 def test_hits_are_hashed_again() -> None:

@@ -83,6 +83,25 @@ def test_quiet_hours_need_no_machine_and_no_look_before() -> None:
     assert said == [None, first, None, second, second, None]
 
 
+@pytest.mark.parametrize(
+    ("quiet", "minute", "until"),
+    [
+        ((Quiet(720, 780), Quiet(780, 840)), 730, "14:00"),
+        ((Quiet(780, 840), Quiet(720, 780)), 730, "14:00"),
+        ((Quiet(720, 780), Quiet(781, 840)), 730, "13:00"),
+        ((Quiet(1320, 1440), Quiet(0, 420)), 1400, "07:00"),
+        ((Quiet(1320, 420), Quiet(400, 480)), 1400, "08:00"),
+        ((Quiet(720, 740), Quiet(700, 800)), 730, "13:20"),
+        ((Quiet(0, 1440),), 730, "24:00"),
+    ],
+)
+def test_quiet_hours_that_follow_each_other_are_told_as_one(
+    quiet: tuple[Quiet, ...], minute: int, until: str
+) -> None:
+    rest = judge(idle_only=False, quiet=quiet).look(0, minute, IDLE)
+    assert rest is not None and rest.why == f"quiet hours until {until}"
+
+
 def test_it_looks_before_it_works() -> None:
     seconds = [(second, IDLE) for second in range(FIRST_S + 1)]
     assert looked(judge(), *seconds) == ["first"] * FIRST_S + [""]

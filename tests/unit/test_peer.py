@@ -5,7 +5,7 @@ import random
 from zlb.core.config import PeerConfig
 from zlb.core.effects import Effect, Emit, Persist, Run, Send, Stop
 from zlb.core.errors import ErrorCode
-from zlb.core.events import Stopped
+from zlb.core.events import Notice, Stopped
 from zlb.core.ids import NodeId
 from zlb.core.limits import MS, SECOND
 from zlb.core.timers import NEVER
@@ -96,6 +96,17 @@ def test_a_peer_that_cannot_be_measured_works_all_the_same() -> None:
     node.on_done(MS, run.run_id, Failed("no such kernel"))
     (request,) = messages(node.on_tick(MS))
     assert isinstance(request, TaskRequest) and request.rate == 0
+
+
+def test_a_measurement_that_was_stopped_is_nothing_to_tell_of() -> None:
+    for stops in (False, True):
+        node = peer("sha256", linked=False)
+        (run,) = [effect for effect in node.on_start(0) if isinstance(effect, Run)]
+        if stops:
+            node.on_stop(1)
+        effects = node.on_done(2, run.run_id, Failed("stopped"))
+        told = [effect.event for effect in effects if isinstance(effect, Emit)]
+        assert any(isinstance(event, Notice) for event in told) is not stops
 
 
 def test_a_peer_that_remembers_its_rate_pulls_at_once() -> None:

@@ -1,11 +1,14 @@
 """What a machine remembers between processes: rates and contacts, in plain files that may be damaged or missing."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from zlb.core.ids import Endpoint
-from zlb.core.work import Contacts, Rate
+from zlb.core.errors import ExitCode, ZlbError
+from zlb.core.ids import Endpoint, NodeId
+from zlb.core.work import Contacts, Rate, Standing
 from zlb.drivers.state import State
 
 NOBODY = Contacts((), ())
@@ -93,3 +96,52 @@ def test_a_machine_that_lends_a_part_keeps_the_rate_of_all_of_it(tmp_path: Path)
     part.save([Rate("l", 50.0)])
     assert part.rates() == {"k": 25.0, "l": 50.0}
     assert State(tmp_path).rates() == {"k": 100.0, "l": 200.0}
+
+
+# Waits at a pipe, so that all of them save at the same moments.
+SAVE = """
+import sys
+from pathlib import Path
+from zlb.core.ids import NodeId
+from zlb.core.work import Rate, Standing
+from zlb.drivers.state import State
+me, state = sys.argv[1], State(Path(sys.argv[2]))
+print("ready", flush=True)
+sys.stdin.readline()
+for n in range(20):
+    state.save([Rate(f"k-{me}-{n}", 1.0), Standing(NodeId(f"p-{me}-{n}"), 1.0, 0.0, 1.0, 0.0, 1, 1)])
+"""
+
+
+def test_what_processes_save_at_once_is_all_kept(tmp_path: Path) -> None:
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", SAVE, str(n), str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        for n in range(4)
+    ]
+    for one in started:
+        assert one.stdout is not None and one.stdout.readline() == b"ready\n"
+    for one in started:
+        assert one.stdin is not None
+        one.stdin.write(b"\n")
+        one.stdin.flush()
+    for one in started:
+        one.communicate(timeout=60)
+    assert [one.returncode for one in started] == [0] * 4
+    names = {f"{me}-{n}" for me in range(4) for n in range(20)}
+    assert State(tmp_path).rates().keys() == {f"k-{name}" for name in names}
+    assert {standing.node for standing in State(tmp_path).standings()} == {f"p-{name}" for name in names}
+
+
+def test_a_state_directory_that_cannot_be_used_is_told_in_one_line(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    (tmp_path / "identity-0").mkdir()
+    (tmp_path / "trust.json").mkdir()
+    with pytest.raises(ZlbError) as caught:
+        state.identity()
+    assert str(caught.value) == f"state directory {tmp_path}: identity-0: Is a directory"
+    assert caught.value.exit_code is ExitCode.USAGE
+    with pytest.raises(ZlbError) as caught:
+        state.save([Standing(NodeId("p"), 1.0, 0.0, 1.0, 0.0, 1, 1)])
+    assert str(caught.value) == f"state directory {tmp_path}: Is a directory"

@@ -12,7 +12,7 @@ from zlb.core.limits import SECOND
 from zlb.core.work import Failed, Measure, Measured, Outcome, Search, Searched
 from zlb.drivers import workers as module
 from zlb.drivers.manners import Manners
-from zlb.drivers.workers import Workers
+from zlb.drivers.workers import COMPILED_IDLE_NS_MAX, Workers
 from zlb.kernels.interface import Found, KernelError
 
 ENOUGH_S = 60
@@ -173,6 +173,14 @@ def test_closing_wakes_an_idle_slot_and_answers_what_waits(make: Make) -> None:
     pool.workers.run(RunId(2), search(100, 200))
     pool.workers.close()
     assert pool.outcome() == (2, Searched(100, (), 0))
+
+
+def test_compiling_for_long_is_not_paid_for_with_hours(make: Make) -> None:
+    pool = make(0.01, cpu_ns=100 * SECOND)
+    pool.workers.run(RunId(1), search())
+    assert pool.outcome() == (1, Searched(100, (), 100 * RUN_NS))
+    pool.workers.close()
+    assert pool.idling.idled == [pytest.approx(99 * RUN_NS / SECOND + COMPILED_IDLE_NS_MAX / SECOND)]
 
 
 class FakeGauge:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import sys
@@ -25,6 +26,9 @@ CONTEXT_SETTINGS = {
 
 PIPE_CLOSED = 141
 """What a shell reports for a program ended by SIGPIPE (128 + 13): nobody reads our output any more."""
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Why stdout may not take what is written to it; files of our own that do not are told of where that is tried."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -69,10 +73,10 @@ class Command(click.Command):
             silence(sys.stderr)
             ctx.exit(PIPE_CLOSED)
         except OSError as error:
-            if not _is_stuck(sys.stdout):
+            if error.errno not in NO_ROOM or error.filename is not None:
                 raise
             silence(sys.stdout)
-            complain(ctx, f"output cannot be written: {error.strerror or error}")
+            complain(ctx, f"output cannot be written: {error.strerror}")
             ctx.exit(ExitCode.FAILED)
 
 
@@ -194,15 +198,6 @@ class _Notes(logging.Handler):
         """A line, if it can be said: a closed stderr is no reason for a kernel to fail."""
         with contextlib.suppress(OSError, ValueError):
             self._say(f"zlb: {record.getMessage()}")
-
-
-def _is_stuck(stream: Any) -> bool:
-    """Whether something is still buffered that cannot be written."""
-    try:
-        stream.flush()
-    except OSError:
-        return True
-    return False
 
 
 def silence(stream: Any) -> None:

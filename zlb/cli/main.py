@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from zlb.cli import command as shared
 from zlb.cli.jobs import ALL as JOBS
 from zlb.cli.keys import keys
 from zlb.cli.peer import peer
-from zlb.cli.sim import sim
 from zlb.cli.submit import submit
 from zlb.cli.tracker import tracker
 from zlb.cli.verify import verify
@@ -30,7 +31,18 @@ def kernels() -> None:
         click.echo(name)
 
 
-for each in (submit, peer, tracker, *JOBS, keys, verify, sim):
+class _Simulator(click.Command):
+    """`zlb-sim`, loaded when it is called: the others start without it."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Its own context, so that all else is its own too."""
+        from zlb.cli.sim import sim
+
+        return sim.make_context(*args, **extra)
+
+
+zlb.add_command(_Simulator("sim", help="Run peers and submitters on a modelled network and in virtual time."))
+for each in (submit, peer, tracker, *JOBS, keys, verify):
     zlb.add_command(each)
 
 

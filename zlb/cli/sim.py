@@ -66,7 +66,7 @@ class FiniteRange(click.FloatRange):
 @click.group("sim", context_settings=SETTINGS, epilog=EPILOG)
 @shared.version_option("zlb-sim")
 def sim() -> None:
-    """Run peers and submitters, the code that runs elsewhere, on a modelled network and in virtual time."""
+    """Run peers and submitters on a modelled network and in virtual time: the code that runs elsewhere, unchanged."""
 
 
 @sim.command("jobs", cls=shared.Command, context_settings=SETTINGS)

@@ -73,13 +73,14 @@ class Gauge:
         alarm = threading.Timer(GAUGE_S_MAX, self._child.kill)
         alarm.start()
         complaint = "no reason given"
-        for line in self._child.stderr:
-            if line.startswith(NOTE):
-                log.info(line.removeprefix(NOTE).strip())
-            else:
-                complaint = line.strip() or complaint
-        answer = self._child.stdout.read()
-        returncode = self._child.wait()
+        with self._child:
+            for line in self._child.stderr:
+                if line.startswith(NOTE):
+                    log.info(line.removeprefix(NOTE).strip())
+                else:
+                    complaint = line.strip() or complaint
+            answer = self._child.stdout.read()
+            returncode = self._child.wait()
         alarm.cancel()
         if returncode == 0:
             on_done(_understood(answer))

@@ -262,7 +262,7 @@ class Peer(LinkedNode):
                 self._emit(
                     Notice(f"{per_s / 1e6:.1f} million integers a second and slot with kernel {kernel}")
                 )
-            case Failed(detail) if self._stop_at == NEVER:  # else that is why
+            case Failed(detail) if self._stop_at == NEVER and not self._stopped:  # else that is why
                 self._emit(Notice(f"rate of kernel {kernel} not measured: {detail}"))
         self._absorb(now, self.worker.on_ready(now))
 

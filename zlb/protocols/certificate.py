@@ -17,7 +17,14 @@ from typing import Any, NamedTuple
 
 from zlb.core.config import Method
 from zlb.core.ids import JobId, NodeId, Span
-from zlb.core.limits import COPIES_MAX, DIGEST_BYTES, INTEGERS_MAX, NODE_ID_BYTES_MAX, PARAMS_BYTES_MAX, SECOND
+from zlb.core.limits import (
+    COPIES_MAX,
+    DIGEST_BYTES,
+    INTEGERS_MAX,
+    NODE_ID_BYTES_MAX,
+    PARAMS_BYTES_MAX,
+    SECOND,
+)
 from zlb.core.work import Hit, Job, Pattern, Row, StopRule
 
 VERSION = 1

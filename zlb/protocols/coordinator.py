@@ -55,6 +55,9 @@ NEW = Resumed()
 SWEEPS = 8
 """Looks at all leases within one silence: an expiry is noticed at most an eighth late, and a step costs O(1)."""
 
+IDLE_NS = 5 * SECOND
+"""A job that nobody works for so long, though it could be worked for, is said to wait: peers that look for work ask
+within two seconds."""
 UNFIT_NS = 3 * SECOND
 """So long others may be on their way, if those who were found out before are the only ones there."""
 
@@ -100,7 +103,7 @@ class Coordinator(Core):
             self.ledger.truncate(resumed.lowest.n + 1)
         self._sequence = itertools.count(1) if sequence is None else sequence
         self._advert_at = self._progress_at = self._sweep_at = self._spots_until = NEVER
-        self._started_at = self._lease_from = 0
+        self._started_at = self._lease_from = self._busy_at = 0
         self._waits = ""
 
     # -- events
@@ -116,7 +119,7 @@ class Coordinator(Core):
         """Advertise the job."""
         self._started_at = now
         self._lease_from = now + self.config.adopt_ns if self.epoch > 1 else now
-        self._advert_at = self._progress_at = now
+        self._advert_at = self._progress_at = self._busy_at = now
         self._sweep_at = now + self.config.silence_ns // SWEEPS
         if self.job.rule in (StopRule.FIRST, StopRule.COUNT) and self.hits >= self.job.hits_wanted:
             self._end(now, "found", "")
@@ -167,6 +170,7 @@ class Coordinator(Core):
             hand.sizer.claim(message.rate)
             leases = self.foreman.lessor.grant(now, hand, message.want) if self._leases(now) else []
             hand.granted = tuple(lease.id for lease in leases)
+            self._busy_at = now if leases else self._busy_at
         live = [self.ledger.leases[lease] for lease in hand.granted if lease in self.ledger.leases]
         spec = None if message.knows else self._spec()
         self._send(src, TaskTransfer(self.job.id, message.sequence, tuple(map(_grant, live)), spec))
@@ -202,7 +206,7 @@ class Coordinator(Core):
     def on_task_proof(self, now: int, src: NodeId, message: TaskProof) -> list[Effect]:
         """A worker opens what it has committed to: the block can be searched again now."""
         if self.ended is None and message.job == self.job.id:
-            self.foreman.on_task_proof(src, message)
+            self.foreman.on_task_proof(now, src, message)
             self._settle(now)
         return self._flush()
 
@@ -374,7 +378,7 @@ class Coordinator(Core):
     # -- adverts
 
     def _advertise(self, now: int) -> None:
-        waits = "" if self.ended is not None else self.ledger.waits(self.foreman.fit())
+        waits = self._why_waits(now)
         if waits != self._waits:
             self._waits = waits
             if waits:
@@ -383,6 +387,19 @@ class Coordinator(Core):
         self._advert_at = now + self.config.period_ns if self.ended is None else NEVER
         if now < self._lease_from:
             self._advert_at = min(self._advert_at, self._lease_from)
+
+    def _why_waits(self, now: int) -> str:
+        """Why nobody works for the job, though there are peers and something to do; empty if it does not wait."""
+        if self.ended is not None:
+            return ""
+        fit = self.foreman.fit()
+        if waits := self.ledger.waits(fit):
+            return waits
+        if self.ledger.leases or not (fit and self.ledger.open and self._leases(now)):
+            self._busy_at = now
+        if now - self._busy_at < IDLE_NS:
+            return ""
+        return "no peer takes any of it: those that could are resting, too far away, or busy with other work"
 
     def _advert(self, now: int) -> JobAdvert:
         unleased = min(self.foreman.lessor.available(), (1 << 64) - 1)

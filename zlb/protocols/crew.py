@@ -47,7 +47,11 @@ class Hand:
     """Leases it could not do, since it did one."""
     leases: set[LeaseId] = field(default_factory=set)
     refusals: int = 0
-    """Times it did not show what it had committed to."""
+    """Times it did not show what it had committed to, since it passed a probation."""
+    refused_at: int = -1
+    """When it was last asked in vain: what it held then was lost at once, and counts as one refusal."""
+    doubted: bool = False
+    """What it says it has searched for others was not believed in the end: more of it is not taken in."""
     adopted: set[int] = field(default_factory=set)
     """Reports with work of earlier epochs, by sequence: they may come twice."""
     count_test: CountTest = field(default_factory=CountTest)
@@ -60,7 +64,7 @@ class Hand:
     def restarted(self, incarnation: int) -> None:
         """A new process: it counts its requests anew, and what it failed at may be mended."""
         self.incarnation, self.request, self.granted, self.adopted = incarnation, -1, (), set()
-        self.failures = 0
+        self.failures = self.refusals = 0
         self.benched = self.benched if self.accused else ""
 
 

@@ -89,7 +89,7 @@ class Foreman(Core):
     def on_tick(self, now: int, leases: bool) -> None:
         """Look after spot checks, and, if any `leases` are given now, after stragglers."""
         if now >= self.spots.deadline():
-            self._judge(self.spots.on_tick(now))
+            self._judge(now, self.spots.on_tick(now))
         if now >= self.lessor.deadline():
             self.lessor.on_tick(now, leases)
 
@@ -189,6 +189,7 @@ class Foreman(Core):
         for lease in leases:
             hand = self.crew[lease.worker]
             hand.trust = hand.trust.late()
+            self._leave(hand, lease)
             self.ledger.abandon(lease)
             returned[lease.worker] = returned.get(lease.worker, 0) + self.end_lease(lease, silent=True)
         for worker, count in returned.items():
@@ -218,7 +219,7 @@ class Foreman(Core):
         if lease.recheck:
             samples = part.samples[0] if part.samples else ()
             verdict = self.spots.on_searched(lease, samples, [hit.n for hit in found], part.ended)
-            self._judge([] if verdict is None else [verdict])
+            self._judge(hand.heard_at, [] if verdict is None else [verdict])
         else:
             self._credit(hand, news.first, lease, part, elapsed_ns)
         for node, n in news.withheld:
@@ -233,7 +234,7 @@ class Foreman(Core):
         give. Nothing was planted in it, so it is only believed for good when the worker has passed as many checks as
         `settle` wants.
         """
-        if sequence in hand.adopted:
+        if sequence in hand.adopted or hand.doubted:
             return None
         hand.adopted.add(sequence)
         if len(hand.adopted) > ADOPTED_KEPT:
@@ -250,10 +251,10 @@ class Foreman(Core):
         inside = IntervalSet(fresh)
         return Entered(News(fresh, fresh, [hit.n for hit in found if hit.n in inside], []), found)
 
-    def on_task_proof(self, src: NodeId, message: TaskProof) -> None:
+    def on_task_proof(self, now: int, src: NodeId, message: TaskProof) -> None:
         """A worker opens what it has committed to."""
         verdict = self.spots.on_task_proof(src, message)
-        self._judge([] if verdict is None else [verdict])
+        self._judge(now, [] if verdict is None else [verdict])
 
     def go_on(self, now: int, hand: Hand, lease: Lease, part: Part) -> None:
         """What a part says about its lease as a whole: that some of it is given back, or that it has ended."""
@@ -264,8 +265,8 @@ class Foreman(Core):
             self.end_lease(twin, silent=False)
             self._send(twin.worker, TaskCancel(self.job.id, (twin.id,)))
         if lease.id not in self.ledger.leases:
-            return
-        if part.error:
+            self._late(now, hand, lease, part)
+        elif part.error:
             self._failed(hand, lease, part.error)
         elif part.ended:
             self._finished(now, hand, lease, part.root)
@@ -278,26 +279,44 @@ class Foreman(Core):
                 return
             hand.sizer.clean(lease.size)
             hand.failures = 0
-            if root and lease.terms.blocks and self._rng.random() < hand.trust.checked:
-                self.ledger.pinned.add(lease.id)
-                self.spots.begin(now, lease, root, self.ledger.hits_of(lease))
-            elif bool(root) == bool(lease.terms.blocks):
-                hand.trust = hand.trust.passed()
-        elif self._avoids(hand, lease):
-            self._doubt(hand, lease.id)
+            self._passed(now, hand, lease, root)
+        else:
+            self._leave(hand, lease)
         self.end_lease(lease, silent=False)
 
-    def _avoids(self, hand: Hand, lease: Lease) -> bool:
-        """Whether a lease whose worker was to commit to it ended early without a reason of ours: as if it did not show
-        what it has done."""
-        asked_back = lease.split_at >= 0
+    def _late(self, now: int, hand: Hand, lease: Lease, part: Part) -> None:
+        """News of a lease that is over: whoever was to commit to it has to be in time with that, or does it now."""
+        if not self.ledger.has_word(hand.node, lease.id) or lease.committed or not lease.terms.blocks:
+            return
+        if part.ended and part.root and not (lease.unreported or lease.gave_back):
+            self._passed(now, hand, lease, part.root)
+        else:
+            self._leave(hand, lease)
+
+    def _passed(self, now: int, hand: Hand, lease: Lease, root: bytes) -> None:
+        """A lease is done, and its worker has committed to it, if it was to: that is checked, or believed."""
+        lease.committed = True
+        if root and lease.terms.blocks and self._rng.random() < hand.trust.checked:
+            self.ledger.pinned.add(lease.id)
+            self.spots.begin(now, lease, root, self.ledger.hits_of(lease))
+        elif bool(root) == bool(lease.terms.blocks):
+            self._trust_more(hand)
+
+    def _leave(self, hand: Hand, lease: Lease) -> None:
+        """A lease is over before all of it was searched. If its worker was to commit to it, and we did not ask for an
+        end, it has to do without what it says it has done as often as it would have been checked: or else whoever does
+        not want to be checked would never quite finish."""
         hits_max = 0 if self.job.rule is StopRule.ALL else self.job.hits_wanted
-        enough = 0 < hits_max <= len(lease.told)
-        begun = lease.unreported.measure < lease.size and not lease.recheck
-        return (
-            bool(begun and lease.terms.blocks and not (asked_back or enough))
-            and self._rng.random() < hand.trust.checked
-        )
+        asked = lease.split_at >= 0 or 0 < hits_max <= len(lease.told)
+        if asked or not lease.terms.blocks or not self.ledger.has_word(hand.node, lease.id):
+            return
+        if self._rng.random() < hand.trust.checked:
+            self._doubt(hand, lease.id, "did not finish, and cannot be checked about, a subjob")
+
+    def _trust_more(self, hand: Hand) -> None:
+        hand.trust = hand.trust.passed()
+        if hand.trust.in_a_row >= PROBATION:
+            hand.refusals = 0
 
     def _checked(self, hand: Hand, part: Part) -> list[Hit] | None:
         """The hits of a part, lowest first; None if one of them is none, or lies elsewhere."""
@@ -332,6 +351,7 @@ class Foreman(Core):
         needed = bool(lease.remaining) and not lease.recheck
         left = [node for node in self.fit() if self.ledger.may_search(node, lease)]
         self._last_failure = why
+        self._leave(hand, lease)
         workers = self.ledger.suspect(lease)
         hand.leases.discard(lease.id)
         if lease.recheck:
@@ -365,7 +385,7 @@ class Foreman(Core):
             if hand.trust.in_a_row < PROBATION and self.ledger.has_word(hand.node, NO_LEASE_ID)
         ]
         for hand in doubted:
-            again = self._disbelieve(hand, NO_LEASE_ID)
+            hand.doubted, again = True, self._disbelieve(hand, NO_LEASE_ID)
             self._emit(
                 Notice(
                     f"{hand.node} has not shown enough to be believed: {again} integers are searched again"
@@ -407,13 +427,22 @@ class Foreman(Core):
         if not self.fit():
             self.hopeless = self.hopeless or f"no peer is left that does it: {hand.node} {why}"
 
-    def _doubt(self, hand: Hand, lease: LeaseId) -> None:
-        """It does not show what it has committed to: that is done anew; who does so again and again gets no more."""
+    def _doubt(self, hand: Hand, lease: LeaseId, why: str) -> None:
+        """What it has done under that lease cannot be checked: that is done anew, and it has to show again that it does
+        what it says."""
         self.ledger.pinned.discard(lease)
         self._disbelieve(hand, lease)
-        hand.refusals += 1
         hand.trust = hand.trust._replace(in_a_row=0)
-        self._emit(Notice(f"{hand.node} {GIVEN_UP}: that is searched again"))
+        self._emit(Notice(f"{hand.node} {why}: that is searched again"))
+
+    def _refused(self, now: int, hand: Hand, lease_id: LeaseId) -> None:
+        """It does not show what it has committed to; who does so again and again gets no more."""
+        lease = self.ledger.find(lease_id)
+        self._doubt(hand, lease_id, GIVEN_UP)
+        if lease is not None and lease.granted_at <= hand.refused_at:
+            return
+        hand.refused_at = now
+        hand.refusals += 1
         if hand.refusals >= self.config.failures_max and not hand.benched:
             self._bench(hand, f"{hand.refusals} times {GIVEN_UP}".replace("does", "did"))
 
@@ -421,8 +450,9 @@ class Foreman(Core):
         """What it has done cannot be checked any more, so it does not count."""
         lost, searched_again = self.spots.on_lost(node)
         for one in lost if node in self.crew else ():
-            self.ledger.pinned.discard(one)
-            self._disbelieve(self.crew[node], one)
+            self._doubt(
+                self.crew[node], one, "is gone or has started anew and cannot be checked about a subjob"
+            )
         for again in searched_again:
             lease = self.ledger.leases.get(again)
             if lease is not None:
@@ -432,13 +462,13 @@ class Foreman(Core):
     def _dismiss(self, hand: Hand) -> None:
         self._send(hand.node, JobClosed(self.job.id, f"for you: you {hand.benched}"[:TEXT_BYTES_MAX]))
 
-    def _judge(self, verdicts: list[Verdict]) -> None:
+    def _judge(self, now: int, verdicts: list[Verdict]) -> None:
         """Spot checks have come to an end."""
         for worker, lease, accused, why in verdicts:
             self.ledger.pinned.discard(lease)
             if accused is not None and accused in self.crew:
                 self._accuse(self.crew[accused], why)
             elif worker in self.crew and why == GIVEN_UP:
-                self._doubt(self.crew[worker], lease)
+                self._refused(now, self.crew[worker], lease)
             elif worker in self.crew:
-                self.crew[worker].trust = self.crew[worker].trust.passed()
+                self._trust_more(self.crew[worker])

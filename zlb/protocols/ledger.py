@@ -41,6 +41,8 @@ class Lease:
     granted_at: int = field(init=False)
     gave_back: bool = field(init=False, default=False)
     """Its worker has not searched all of it, and will not."""
+    committed: bool = field(init=False, default=False)
+    """Its worker has committed to all of it, and was checked if it was to be."""
     told: list[int] = field(init=False, default_factory=list)
     """Hits its worker has told of, though others may have told of them before."""
     split_at: int = field(init=False, default=-1)

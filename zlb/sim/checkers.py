@@ -34,7 +34,7 @@ class JobChecker:
         assert end.hits == len(self.found)
         if self.job.rule is not StopRule.LOWEST:  # there `done` shrinks with what is wanted
             again = end.tested - end.done  # or have not been searched by all of a quorum yet
-            assert 0 <= again and (again <= end.recomputed or self.copies > 1), f"{again} were hashed twice"
+            assert again >= 0 and (again <= end.recomputed or self.copies > 1), f"{again} were hashed twice"
         match self.job.rule, end.status:
             case _, "cancelled" | "failed":
                 raise AssertionError(f"nobody cancelled the job, yet it is {end}")

@@ -162,7 +162,9 @@ def run(
         return grid.play()
     except AssertionError as error:
         last = "\n".join(list(grid.world.transcript.lines)[-30:])
-        raise GridFailure(f"seed {seed}: {error}\n{grid.roads}\n{grid.checking}\nweather: {grid.weather}\n{last}") from error
+        raise GridFailure(
+            f"seed {seed}: {error}\n{grid.roads}\n{grid.checking}\nweather: {grid.weather}\n{last}"
+        ) from error
 
 
 class _Grid:

@@ -238,19 +238,19 @@ def run(
 
 def draw(rows: Sequence[CheatRow], axes: Any) -> None:
     """Leases until cheats were accused, what the formula says as marks; grey where not all were."""
-    names = [f"{row.lie}, {row.method}" for row in rows]
+    names = [f"{row.lie}, {row.method}: {row.accused} of {row.cheats}" for row in rows]
     colors = ["C0" if row.accused == row.cheats else "lightgrey" for row in rows]
-    bars = axes.barh(names, [row.leases for row in rows], color=colors)
-    axes.bar_label(bars, [f"{row.accused} of {row.cheats} accused" for row in rows], padding=12, fontsize=8)
+    axes.barh(names, [row.leases for row in rows], color=colors)
     known = [(row.longest, name) for row, name in zip(rows, names, strict=True) if row.longest is not None]
     axes.plot(
         [x for x, _ in known], [name for _, name in known], "k|", ms=12, label="by planted samples alone"
     )
     axes.invert_yaxis()
     axes.set_xscale("log")
-    axes.set_xlim(0.8, 2 * max(row.leases for row in rows))
-    axes.set_xlabel("leases of a cheat until it is accused, or the job ends (grey)")
-    axes.legend(loc="lower right")
+    axes.set_xlim(left=0.5)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel("leases of a cheat until it is accused, or the job ends (grey: not all were accused)")
+    axes.legend(loc="upper right")
 
 
 STUDY = Study(

@@ -321,6 +321,8 @@ def draw(rows: Sequence[ChunkRow], axes: Any) -> None:
     axes.set_yticks([n + 0.4 - height / 2 for n in range(len(rules))], rules)
     axes.invert_yaxis()
     axes.set_xscale("log")
+    axes.set_xlim(left=0.05)
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("longer than work / rate, %")
     axes.legend()
 

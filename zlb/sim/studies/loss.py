@@ -108,6 +108,8 @@ def draw(rows: Sequence[LossRow], axes: Any) -> None:
     axes.plot([x for x, _ in worst], [name for _, name in worst], "kx", label="worst death")
     axes.invert_yaxis()
     axes.set_xscale("log")
+    axes.set_xlim(left=0.005)
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("lost with one device, % of all work")
     axes.legend()
 
