@@ -70,7 +70,7 @@ def test_a_job_as_json_is_the_same_twice() -> None:
     "wrong",
     [
         "--peers 0",
-        "--peers 1025",
+        "--peers 10001",
         "--hours 0",
         "--hours 1e-300",
         "--hours nan",

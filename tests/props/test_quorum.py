@@ -72,7 +72,8 @@ class Twin:
         assert span <= may, "no worker gets an integer twice"
         about = {(self.words.get(n, ()), self.failed.get(n, ())) for n in span}
         assert len(about) == 1, "all of a lease is the word of the same workers"
-        ((words, failed),) = about
+        ((_, failed),) = about
+        words = any(n in self.words for n in span)  # be it that all who told of it lied
         assert lease.said == failed
         assert len(span) <= count or (failed and not words)
         begun = {n for n in may if n in self.words}
@@ -100,7 +101,9 @@ class Twin:
             withheld |= wrong
             liars = {node for node, _ in wrong}
             for n in run:
-                first |= set() if n in self.words else {n}
+                before = self.words.get(n, ())
+                if worker not in liars and (not before or before[0] in liars):
+                    first.add(n)
                 words = (*self.words.get(n, ()), worker)
                 self.words[n] = tuple(node for node in words if node not in liars)
                 if len(self.words[n]) >= self.copies:
@@ -131,10 +134,11 @@ class Twin:
         lost = set()
         for n in self.wanted - self.done:
             if worker in self.words.get(n, ()):
-                self.words[n] = tuple(node for node in self.words[n] if node != worker)
-                if not self.words[n]:
+                if self.words[n][0] == worker:
                     lost.add(n)
                     del self.words[n]
+                else:
+                    self.words[n] = tuple(node for node in self.words[n] if node != worker)
         hits = self.known & lost
         self.known -= lost
         self.released += len(lost)

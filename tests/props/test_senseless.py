@@ -9,11 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.unit.test_coordinator import sent
-from tests.unit.test_foreman import A, B, C, D, Bench, digest
+from tests.unit.test_foreman import A, B, Bench, C, D, digest
 from zlb.core.config import Method, PeerConfig, WorkerConfig
 from zlb.core.effects import Effect, Run, Send
-from zlb.core.effects import Stop as StopRun
 from zlb.core.ids import NodeId
 from zlb.core.limits import LOAD_NS_MAX, RATE_MAX, SECOND
 from zlb.core.message import Message
@@ -154,7 +152,9 @@ class Honest:
             prove, lease = effect.message, bench.core.ledger.find(effect.message.lease)
             if effect.to in (A, B) and lease is not None:
                 tree = bench.tree(lease)
-                proof = TaskProof("j", prove.lease, prove.block, tree.block(prove.block), tree.path(prove.block))
+                proof = TaskProof(
+                    "j", prove.lease, prove.block, tree.block(prove.block), tree.path(prove.block)
+                )
                 bench.do(bench.core.on_task_proof(bench.now, effect.to, proof))
 
     def tick(self, after_ns: int) -> None:
@@ -191,7 +191,7 @@ def play(honest: Honest, what: str, node: NodeId, value: object) -> None:
 
 @pytest.mark.parametrize("epoch", [0, 2])
 @pytest.mark.parametrize("verify", Method)
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 @given(steps=steps, rule=st.sampled_from(StopRule), chunk=st.sampled_from([None, 100]))
 def test_a_coordinator_takes_no_harm(
     verify: Method, epoch: int, steps: list[tuple[str, NodeId, object]], rule: StopRule, chunk: int | None
@@ -295,7 +295,7 @@ class Laboratory:
 
 
 @pytest.mark.parametrize("checks", [True, False])
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(steps=peer_steps)
 def test_a_peer_takes_no_harm(checks: bool, steps: list[tuple[str, str, object]]) -> None:
     lab = Laboratory(checks)

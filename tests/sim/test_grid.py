@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from zlb.core.config import Method
 from zlb.sim import grid
 from zlb.sim.grid import Topology
 from zlb.sim.weather import FAULT_MIX
@@ -114,3 +115,14 @@ def test_every_topology_passes_in_any_weather(topology: Topology) -> None:
     outcomes = [grid.run(seed, topology=topology) for seed in range(100, 115)]
     assert {outcome.topology for outcome in outcomes} == {topology}
     assert any(outcome.kept for outcome in outcomes)
+
+
+@pytest.mark.parametrize("fifties", range(3))
+def test_honest_peers_are_believed_and_results_exact_where_some_is_searched_again(fifties: int) -> None:
+    outcomes = [grid.run(seed, checked=True) for seed in range(50 * fifties, 50 * fifties + 50)]
+    assert {outcome.checking.verify for outcome in outcomes} == {Method.SPOT, Method.QUORUM}
+
+
+@pytest.mark.parametrize("seed", [100, 146, 286])
+def test_an_honest_peer_that_rests_forgets_or_starts_anew_is_not_sent_away(seed: int) -> None:
+    assert grid.run(seed, checked=True).checking.verify is Method.SPOT

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from tests.unit.test_coordinator import emitted, sent
-from tests.unit.test_foreman import A, B, C, D, SIZE, Bench, digest, spot, word
+from tests.unit.test_foreman import SIZE, A, B, Bench, C, D, digest, spot, word
 from zlb.core.config import CoordinatorConfig, Method
 from zlb.core.events import HitFound, Notice
 from zlb.core.ids import JobId, NodeId, Span
@@ -15,17 +15,30 @@ from zlb.core.limits import SECOND, UNVERIFIED_LEASES_MAX
 from zlb.core.work import Job, Oracle, StopRule
 from zlb.protocols import queries
 from zlb.protocols.checkpoints import Resumed
+from zlb.protocols.commands import Submit
 from zlb.protocols.coordinator import Coordinator
 from zlb.protocols.ledger import Lease
 from zlb.protocols.quorum import QuorumLedger
+from zlb.protocols.registry import JobEntry
 from zlb.protocols.trust import PROBATION, Trust
-from zlb.wire.messages import Done, Part, Reported, TaskProof, TaskProve, TaskReport, TaskRequest, TaskTransfer
+from zlb.wire.messages import (
+    Done,
+    Part,
+    Reported,
+    TaskProof,
+    TaskProve,
+    TaskReport,
+    TaskRequest,
+    TaskTransfer,
+)
 
 PROVEN = Trust(in_a_row=10**9)
 """Is checked once in two hundred subjobs."""
 
 
-def bare(lease: int, *spans: Span, ended: bool = False, returned: Iterable[Span] = (), root: bytes = b"") -> Part:
+def bare(
+    lease: int, *spans: Span, ended: bool = False, returned: Iterable[Span] = (), root: bytes = b""
+) -> Part:
     """What somebody tells that has searched nothing."""
     done, back = (tuple(Done(start, stop - start) for start, stop in some) for some in (spans, returned))
     return Part(lease, ended, done, (), 10**6, "", (), root, back)
@@ -373,8 +386,9 @@ def test_a_hit_that_is_in_the_log_though_its_integer_is_not_done_is_counted_once
 
 
 def test_a_resumption_tells_which_hits_are_loose() -> None:
-    packed = msgspec.msgpack.encode(queries.Resumption.__struct_defaults__)
-    assert packed and queries.Resumption.__struct_fields__[-1] == "loose"
+    spec = Submit("j", "", "", "k", b"", ((0, 100),), StopRule.ALL, 0)
+    entry = JobEntry(spec, 0, 5, done=[(0, 50)], hits={7: b"", 50: b"", 99: b""})
+    assert queries._resumption(entry).loose == (50, 99)
 
 
 def test_notices_say_what_cannot_be_checked() -> None:

@@ -197,7 +197,9 @@ def test_a_wrong_path_accuses(wrong: str) -> None:
 
 def test_a_worker_that_cannot_show_it_any_more_is_neither_accused_nor_passed() -> None:
     bench = Bench()
-    assert bench.spots.on_task_proof(A, TaskProof("j", 1, bench.block, (), ())) == Verdict(A, L, None, GIVEN_UP)
+    assert bench.spots.on_task_proof(A, TaskProof("j", 1, bench.block, (), ())) == Verdict(
+        A, L, None, GIVEN_UP
+    )
     assert len(bench.spots) == 0 and GIVEN_UP
 
 

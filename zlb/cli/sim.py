@@ -20,7 +20,7 @@ from zlb.cli import human, types
 from zlb.cli.command import option
 from zlb.core.config import Method
 from zlb.core.errors import ExitCode, ZlbError
-from zlb.core.limits import INTEGERS_MAX, MS, NEIGHBOURS_MAX, RATE_MAX, SECOND, SLOTS_MAX
+from zlb.core.limits import INTEGERS_MAX, MS, RATE_MAX, SECOND, SLOTS_MAX, WORKERS_PER_JOB_MAX
 
 if TYPE_CHECKING:
     from zlb.sim.studies.rows import Row, Study
@@ -37,6 +37,8 @@ HOURS_MIN = 1e-6
 SEED_MAX = (1 << 32) - 1
 TOLD_EVERY_S = 0.5
 """Of a run, on a terminal."""
+FILE_COLUMNS = 120
+"""Of a table that does not go to a terminal."""
 FIGURE_INCHES, FIGURE_DPI = (9, 6), 120
 SETTINGS = {**shared.CONTEXT_SETTINGS, "auto_envvar_prefix": "ZLB_SIM"}
 """Of its own: `ZLB_PEERS` are endpoints, not a number."""
@@ -150,8 +152,8 @@ def jobs(churn: str, verify: str, hours: float, rtt: int, report: int | None, **
 
     Above 100 peers all that nodes do by the clock is done N/100 times as rarely, so that an hour takes minutes.
     """
-    if given["peers"] > NEIGHBOURS_MAX:
-        raise click.UsageError(f"a submitter is dialled by at most {NEIGHBOURS_MAX} peers")
+    if given["peers"] > WORKERS_PER_JOB_MAX:
+        raise click.UsageError(f"a job has at most {WORKERS_PER_JOB_MAX} workers")
     from zlb.sim.churn import SETI
     from zlb.sim.volunteers import Fleet, Volunteers
 
@@ -280,10 +282,10 @@ def _show(asked: Study, rows: Sequence[Row]) -> None:
 
     table = Table(title=asked.question)
     for shown in asked.columns.values():
-        table.add_column(shown.heading)
+        table.add_column(shown.heading, overflow="fold")
     for row in rows:
         table.add_row(*asked.cells(row))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else FILE_COLUMNS).print(table)
 
 
 def _make_ready(out: Path, name: str) -> None:

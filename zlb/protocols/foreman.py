@@ -221,6 +221,7 @@ class Foreman(Core):
             verdict = self.spots.on_searched(lease, samples, [hit.n for hit in found], part.ended)
             self._judge(hand.heard_at, [] if verdict is None else [verdict])
         else:
+            self._take_credit()
             self._credit(hand, news.first, lease, part, elapsed_ns)
         for node, n in news.withheld:
             if node in self.crew:
@@ -337,6 +338,15 @@ class Foreman(Core):
             shares = part.samples[0] if share is not None and part.samples else ()
             self.evidence.add(hand.node, share, fresh, shares, elapsed_ns)
 
+    def _take_credit(self) -> None:
+        """What others have searched after somebody who lied about it is theirs."""
+        taken, self.ledger.taken = self.ledger.taken, []
+        for node, span in taken:
+            if node in self.crew:
+                self.crew[node].credit -= span[1] - span[0]
+            if self.evidence is not None:
+                self.evidence.remove([span])
+
     # -- those who fail and those who cheat
 
     def is_benched(self, node: NodeId) -> bool:
@@ -368,11 +378,10 @@ class Foreman(Core):
     def _give_up_suspects(self) -> None:
         """When all there are have failed on the same integers, nobody is left who could do them."""
         fit = self.fit()
-        for suspect in self.ledger.suspects if fit and not self.ledger.leases else ():
-            if all(node in suspect.workers for node in fit):
-                start, stop = next(iter(suspect.spans))
-                who = f"integers {start} to {stop}: all {len(fit)} peers that are left failed on it"
-                self.hopeless = self.hopeless or f"{self._last_failure} ({who})"
+        stuck = self.ledger.stuck(fit) if fit and not self.ledger.leases else None
+        if stuck is not None:
+            who = f"integers {stuck[0]} to {stuck[1]}: all {len(fit)} peers that are left failed on it"
+            self.hopeless = self.hopeless or f"{self._last_failure} ({who})"
 
     def settle(self) -> bool:
         """Before the job ends: what somebody searched for others who are gone is done anew if it has not shown since

@@ -11,6 +11,7 @@ from zlb.core.ids import JobId, LeaseId, NodeId, Span
 from zlb.core.limits import (
     COMMITMENTS_MAX,
     HITS_PER_REPORT_MAX,
+    INTEGERS_MAX,
     LEASES_PER_MESSAGE_MAX,
     LOAD_NS_MAX,
     PRIORITY_DEFAULT,
@@ -313,6 +314,8 @@ class Holding:
         hits = sorted(self.orphan_hits)[: room + 1]
         stop = hits[room] if len(hits) > room else self.orphans.stop  # the first hit that is left for later
         spans = self.orphans.overlap(0, stop)[:SPANS_PER_PART_MAX]
+        if spans == [(0, INTEGERS_MAX)]:  # so many would not fit the wire
+            spans = [(0, INTEGERS_MAX - 1)]
         for start, end in spans:
             self.orphans.remove(start, end)
         mine = [n for n in hits if n < spans[-1][1]]

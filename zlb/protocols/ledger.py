@@ -106,6 +106,8 @@ class Ledger:
         self.released = 0
         """Integers that went back to the pool from a worker that fell silent or is not believed, who may have hashed
         some of them, that were adopted while others had them, or that were given to two on purpose."""
+        self.taken: list[tuple[NodeId, Span]] = []
+        """Of whoever was first to tell of these integers, and does not count: whoever reads it clears it."""
         self.pinned: set[LeaseId] = set()
         """Leases that are being checked: they stay unverified."""
         self.abandoned = IntervalSet()
@@ -134,6 +136,13 @@ class Ledger:
     def waits(self, _workers: Collection[NodeId]) -> str:
         """Why none of these workers can do anything more; empty if one can."""
         return ""
+
+    def stuck(self, workers: Collection[NodeId]) -> Span | None:
+        """Integers that somebody has failed on, and that none of these workers may search."""
+        for suspect in self.suspects:
+            if all(worker in suspect.workers for worker in workers):
+                return next(iter(suspect.spans))
+        return None
 
     def find(self, lease_id: LeaseId) -> Lease | None:
         """The live or past lease of that id."""

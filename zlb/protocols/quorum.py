@@ -61,6 +61,13 @@ class QuorumLedger(Ledger):
             return ""
         return f"all is searched by those there are, and is to be by {self.copies} peers: waiting for more"
 
+    def stuck(self, workers: Collection[NodeId]) -> Span | None:
+        """See `Ledger.stuck`; without those who have searched them already."""
+        for opinion in self.opinions:
+            if opinion.failed and all(worker in (*opinion.workers, *opinion.failed) for worker in workers):
+                return opinion.start, opinion.stop
+        return super().stuck(workers)
+
     def lease(self, worker: NodeId, count: int, now: int) -> Lease | None:
         """See `Ledger.lease`; integers that others have searched come before those nobody has."""
         for number, opinion in enumerate(self.opinions):
@@ -104,12 +111,12 @@ class QuorumLedger(Ledger):
         return []
 
     def disbelieve(self, worker: NodeId, _lease: LeaseId | None = None) -> Unverified:
-        """See `Ledger.disbelieve`; what others have searched as well is still their word."""
+        """See `Ledger.disbelieve`; what others have searched before it is still their word."""
         lost = Unverified()
         opinions, self.opinions = self.opinions, []
         for opinion in opinions:
-            others = tuple(node for node in opinion.workers if node != worker)
-            if others:
+            if opinion.workers[:1] != (worker,):
+                others = tuple(node for node in opinion.workers if node != worker)
                 self.opinions.append(opinion._replace(workers=others))
                 continue
             span = opinion.start, opinion.stop
@@ -121,7 +128,7 @@ class QuorumLedger(Ledger):
         for lease_id, opinion in list(self._told.items()):
             others = tuple(node for node in opinion.workers if node != worker)
             self._told[lease_id] = opinion._replace(workers=others)
-            if not others:
+            if opinion.workers[:1] == (worker,):
                 del self._told[lease_id]
                 for start, stop in self.leases[lease_id].remaining:
                     _lose(lost, *_cut(opinion, start, stop))
@@ -158,9 +165,11 @@ class QuorumLedger(Ledger):
         withheld += [(node, n) for n in found if n not in before for node in others]
         news.withheld.extend(withheld)
         news.hits.extend(n for n in found if n not in before)
-        if told is None:
-            news.first.append((start, stop))
         liars = {node for node, _ in withheld}
+        if others and others[0] in liars:
+            self.taken.append((others[0], (start, stop)))
+        if worker not in liars and (not others or others[0] in liars):
+            news.first.append((start, stop))
         honest = tuple(node for node in (*others, worker) if node not in liars)
         together = Opinion(start, stop, honest, tuple(sorted({*before, *found})), failed)
         if len(together.workers) >= self.copies:

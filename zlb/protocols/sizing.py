@@ -21,6 +21,8 @@ FIRST_COUNT_MAX = 1 << 28
 """Integers of the first subjob, whatever rate is claimed: a device that does 10^10 a second has it done at once."""
 FIRST_RTTS = 4
 """Nor does the first one of a worker of which little is known."""
+RATE_MIN = 1e-6
+"""Integers a second: of whoever claims less nothing is known, for the time it would need is no number any more."""
 
 
 @dataclass(slots=True)
@@ -51,7 +53,7 @@ class Sizer:
 
     def claim(self, rate: float) -> None:
         """The worker says it has measured `rate`; believed until something was measured on this job."""
-        if not self.rate:
+        if not self.rate and rate >= RATE_MIN:
             self.rate = rate
 
     def measured(self, count: int, busy_ns: int) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from zlb.core.ids import JobId, Span
 from zlb.core.config import Method
+from zlb.core.ids import JobId, Span
 from zlb.core.limits import MS, SECOND
 from zlb.core.work import Oracle, StopRule
 from zlb.protocols.commands import Command, Prioritise, Status, Steer, Submit
