@@ -62,6 +62,7 @@ class Bench:
         config = WorkerConfig(slots=1)
         self.core = Worker(W, self.incarnation, config, itertools.count(), checker=lambda _k, _p: oracle)
         self.core.rates["k"] = 1000.0
+        self.core.on_neighbour(0, K)
 
     def do(self, effects: list[Effect] | None) -> list[tuple[str, object]]:
         assert effects is not None

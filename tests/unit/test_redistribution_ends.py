@@ -309,3 +309,12 @@ def test_an_idle_child_moves_up_and_a_busy_one_does_not() -> None:
     assert idle.core._jobs[J].coordinator == D
     idle.hear("c", (), 0)
     assert idle.core._jobs[J].coordinator == C
+
+
+def test_nothing_is_published_to_those_only_from_whom_we_have_it() -> None:
+    it = Bench()
+    it.core.on_lost(K)
+    it.core.on_neighbour(0, NodeId("c"))
+    it.hold(Grant(0, 10_000, 1))
+    it.tick(4 * SECOND)
+    assert not it.published

@@ -108,6 +108,8 @@ class Redistribution(Core):
         """Ended ones, for reports that come late; the oldest are forgotten."""
         self._next_id = incarnation * SUBLETS % INTEGERS_MAX
         self._advert_at = NEVER
+        self._neighbours: dict[NodeId, None] = {}
+        """Who could hear our adverts."""
         self._offer_at: dict[JobId, int] = {}
 
     def deadline(self) -> int:
@@ -139,17 +141,21 @@ class Redistribution(Core):
         later = [at for at in self._offer_at.values() if at > now]
         self._advert_at = min([now + self.config.offer_period_ns, *later]) if self._offer_at else NEVER
         for job in self._jobs.values():
-            if self._offer_at.get(job.job, NEVER) <= now and self._advertises(job):
+            above = (job.coordinator, *job.ancestors)
+            heard = any(node not in above for node in self._neighbours)
+            if heard and self._offer_at.get(job.job, NEVER) <= now and self._advertises(job):
                 self._publish(self._advert(job))
 
     def on_neighbour(self, now: int, node: NodeId) -> None:
         """It may not have subscribed yet."""
+        self._neighbours[node] = None
         for job in self._jobs.values():
             if self._offer_at.get(job.job, NEVER) <= now and self._advertises(job):
                 self._send(node, self._advert(job))
 
     def on_lost(self, node: NodeId) -> None:
         """A child is gone: what it did not report is ours again. Whoever is not believed is not forgotten."""
+        self._neighbours.pop(node, None)
         for children in self._children.values():
             child = children.get(node)
             if child is not None and not child.benched:

@@ -147,6 +147,9 @@ def scaled(fleet: Fleet) -> tuple[PeerConfig, SubmitterConfig]:
         lead,
         verify=fleet.verify,
         chunk_ns=longer(lead.chunk_ns),
+        first_ns=longer(lead.first_ns),
+        tail_ns=longer(lead.tail_ns),
+        split_ns=longer(lead.split_ns),
         silence_ns=max(3 * report_ns, longer(lead.silence_ns)),
         period_ns=longer(lead.period_ns),
         progress_ns=NEVER // 2,  # nobody watches
@@ -156,6 +159,7 @@ def scaled(fleet: Fleet) -> tuple[PeerConfig, SubmitterConfig]:
         slots=fleet.slots,
         report_ns=report_ns,
         slice_ns=longer(work.slice_ns),
+        offer_period_ns=longer(work.offer_period_ns),
         silence_ns=longer(work.silence_ns),
     )
     gossip = replace(gossip, period_ns=longer(gossip.period_ns), forget_ns=longer(gossip.forget_ns))
