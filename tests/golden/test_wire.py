@@ -40,6 +40,7 @@ SAMPLES: list[Message] = [
     m.JobAdvert("s", 3, 9, "job-1", "sha256", 1 << 32),
     m.JobAdvert("s", 0, 0, "j", "k", 0),
     m.JobAdvert("p1", 3, 9, "job-1", "sha256", 1 << 32, 2, 9),
+    m.JobAdvert("p1", 3, 9, "job-1", "sha256", 1, 2, 9, ("s", "p0")),
     m.TaskRequest("job-1", 1, 4, 2, 1234.5, True),
     m.TaskRequest("j", 0, 0, 1, 0.0, False),
     m.TaskRequest("job-1", 1, 4, 2, 1234.5, True, 2),
@@ -158,7 +159,7 @@ def test_frames_begin_with_signature_version_and_kind(golden: list[tuple[str, by
 SHORTER = {
     m.Hello: "cluster",
     m.Welcome: "cluster",
-    m.JobAdvert: "epoch, priority",
+    m.JobAdvert: "epoch, priority, ancestors",
     m.TaskRequest: "epoch, slots, rtt_ns",
     m.TaskReport: "epoch",
     m.TaskAck: "kept",
