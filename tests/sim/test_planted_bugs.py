@@ -385,7 +385,7 @@ def first_found(tamper: Tamper, seeds: Iterable[int], honest: bool = True) -> tu
     return None
 
 
-RARE = {"leases_do_not_expire_by_silence": 390, "not_linked_is_never_said": 330}
+RARE = {"leases_do_not_expire_by_silence": 700, "not_linked_is_never_said": 330}
 """And a seed from which on they are soon found: a neighbour that is lost takes its leases along, which hides most."""
 
 
