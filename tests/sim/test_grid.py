@@ -112,14 +112,13 @@ def test_half_of_all_grids_are_full_and_the_others_chains_stars_or_drawn() -> No
 
 @pytest.mark.parametrize("topology", Topology)
 def test_every_topology_passes_in_any_weather(topology: Topology) -> None:
-    outcomes = [grid.run(seed, topology=topology) for seed in range(100, 115)]
+    outcomes = [grid.run(seed, topology=topology) for seed in range(100, 106)]
     assert {outcome.topology for outcome in outcomes} == {topology}
     assert any(outcome.kept for outcome in outcomes)
 
 
-@pytest.mark.parametrize("fifties", range(3))
-def test_honest_peers_are_believed_and_results_exact_where_some_is_searched_again(fifties: int) -> None:
-    outcomes = [grid.run(seed, checked=True) for seed in range(50 * fifties, 50 * fifties + 50)]
+def test_honest_peers_are_believed_and_results_exact_where_some_is_searched_again() -> None:
+    outcomes = [grid.run(seed, checked=True) for seed in range(30)]
     assert {outcome.checking.verify for outcome in outcomes} == {Method.SPOT, Method.QUORUM}
 
 
