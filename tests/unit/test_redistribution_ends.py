@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from tests.unit.test_redistribution import (
@@ -13,14 +15,17 @@ from tests.unit.test_redistribution import (
     J,
     K,
     L,
+    W,
     acks,
     bench,
     part,
     spans,
 )
+from zlb.core.config import WorkerConfig
 from zlb.core.ids import NodeId
 from zlb.core.limits import MS, SECOND
 from zlb.protocols.checkpoints import Received
+from zlb.protocols.worker import Worker
 from zlb.wire.messages import (
     Done,
     Grant,
@@ -318,3 +323,18 @@ def test_nothing_is_published_to_those_only_from_whom_we_have_it() -> None:
     it.hold(Grant(0, 10_000, 1))
     it.tick(4 * SECOND)
     assert not it.published
+
+
+@pytest.mark.parametrize("blocks", [0, 4])
+def test_a_report_without_its_samples_is_not_taken_where_nothing_can_be_checked(blocks: int) -> None:
+    it = Bench()
+    it.core = Worker(W, 1, WorkerConfig(slots=1), itertools.count())  # its kernel is not installed here
+    it.core.rates["k"] = 1000.0
+    it.core.on_neighbour(0, K)
+    it.hold(Grant(0, 1000, 1, (EVERY_8TH, HALF), blocks), Grant(1000, 1000, 2, (EVERY_8TH, HALF), blocks))
+    (grant,) = it.ask().leases
+    sent = it.tell(Part(grant.lease, True, (Done(grant.start, grant.count),), (), MS, ""))
+    assert [message for to, message in sent if to == K] == [
+        JobClosed("j", "for you: you reported samples of 0 patterns, not of 2")
+    ]
+    it.tick(2 * SECOND)

@@ -122,10 +122,12 @@ class Examiner:
         self, terms: Terms, test: CountTest, spans: Sequence[Span], samples: Sequence[Sequence[int]]
     ) -> str:
         """Why these cannot be all samples of what was newly searched, `spans`; empty if nothing speaks against it."""
-        if self._word is None or not terms.patterns or not spans:
+        if not terms.patterns or not spans:
             return ""
         if len(samples) != len(terms.reported):
             return f"reported samples of {len(samples)} patterns, not of {len(terms.reported)}"
+        if self._word is None:
+            return ""
         done = IntervalSet(spans)
         for pattern, found in zip(terms.reported, samples, strict=True):
             if why := self._untrue(pattern, done, found):
