@@ -8,10 +8,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from zlb.core.ids import LeaseId, NodeId, Span
+from zlb.core.ids import NO_LEASE, LeaseId, NodeId, Span
 from zlb.core.limits import LATE_LEASES_MAX
 from zlb.protocols import ledger as module
-from zlb.protocols.ledger import NO_LEASE_ID, Lease, Ledger, News
+from zlb.protocols.ledger import Lease, Ledger, News
 
 TOP = 60
 WINDOW = 2
@@ -109,7 +109,9 @@ class Twin:
             spans |= fresh
             found += mine
             if len(leases) > WINDOW:
-                del leases[next(iter(leases))]
+                ended = [one for one in leases if one not in self.live and one != NO_LEASE]
+                for oldest in ended[:1]:
+                    del leases[oldest]
         return mine
 
     def _finish(self, integers_: set[int]) -> set[int]:
@@ -128,7 +130,7 @@ class Twin:
         held = [set(one.remaining) for one in self.live.values() if not one.recheck]
         fresh = self._finish(set().union(*pieces))
         self.released += sum(len(one & fresh) for one in held) + sum(map(len, pieces)) - len(fresh)
-        self._take_word(worker, NO_LEASE_ID, fresh, hits)
+        self._take_word(worker, NO_LEASE, fresh, hits)
         return fresh
 
     def put_back(self, integers_: set[int], said: tuple[NodeId, ...]) -> None:
@@ -331,7 +333,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 held.unreported,
             )
             assert (lease.said, lease.twin) == (held.said, held.twin)
-            assert sorted(ledger.hits_of(lease)) == sorted(held.told)
+            assert sorted(lease.told) == sorted(held.told)
         assert (ledger.tested, ledger.released) == (twin.tested, twin.released)
         assert integers(ledger.abandoned) == twin.abandoned and not twin.abandoned & twin.done
         assert ledger.complete == (twin.done == twin.wanted)
@@ -421,7 +423,7 @@ def test_what_a_worker_told_is_known_though_another_had_told_it_before() -> None
     ledger.end(slow, silent=True)
     other = leased(ledger, B)
     ledger.report(slow, [(0, 10)], [3])
-    assert ledger.report(other, [(0, 10)], [3]).hits == [] and ledger.hits_of(other) == [3]
+    assert ledger.report(other, [(0, 10)], [3]).hits == [] and other.told == [3]
 
 
 def test_what_a_worker_told_is_known_though_it_holds_more_leases_than_are_unverified() -> None:
@@ -430,4 +432,4 @@ def test_what_a_worker_told_is_known_though_it_holds_more_leases_than_are_unveri
     leases = [leased(ledger, A, 2) for _ in range(many)]
     for lease in leases:
         ledger.report(lease, [(lease.span[0], lease.span[0] + 1)], [lease.span[0]])
-    assert all(ledger.hits_of(lease) == [lease.span[0]] for lease in leases)
+    assert all(lease.told == [lease.span[0]] for lease in leases)

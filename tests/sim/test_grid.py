@@ -1,11 +1,8 @@
 """The whole grid under fifty weathers, and the same twice: exact results, progress in the calm, one digest a seed."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
+from tests.sim.processes import told_by_all
 from zlb.core.config import Method
 from zlb.sim import grid
 from zlb.sim.grid import Topology
@@ -33,17 +30,7 @@ def test_weathers_differ_and_jobs_end_in_every_way() -> None:
 
 
 def test_same_seed_same_digest_in_any_process() -> None:
-    digests = {
-        subprocess.run(
-            [sys.executable, "-c", SAME],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        ).stdout
-        for seed in ("1", "2")
-    }
+    digests = told_by_all(SAME)
     assert len(digests) == 1 and len(digests.pop().split()) == 4
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 
 import msgspec
 import pytest
 
+from tests.sim.processes import told_by_all
 from zlb.core.effects import Effect, Persist
 from zlb.core.ids import NodeId
 from zlb.core.node import Core
@@ -38,17 +36,7 @@ def test_seeds(first: int) -> None:
 
 def test_a_seed_is_the_same_world_in_any_process() -> None:
     code = "from zlb.sim import replicas; print([replicas.run(seed) for seed in (7, 21, 148)])"
-    told = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        ).stdout
-        for seed in ("1", "2")
-    }
+    told = told_by_all(code)
     assert len(told) == 1
 
 

@@ -30,12 +30,12 @@ def test_zlb_loses_what_a_device_does_between_reports_and_in_a_slice() -> None:
     assert loss.most(loss.SIZE // 2, loss.RATE, config) == pytest.approx(2 * 0.0640, abs=1e-4)
 
 
-@pytest.mark.parametrize(("devices", "size", "deaths"), [(5, 1 << 27, range(5)), (100, 1 << 29, range(1))])
+@pytest.mark.parametrize(("devices", "size", "deaths"), [(5, 1 << 27, range(5)), (100, 1 << 29, range(3))])
 def test_zlb_loses_no_more_than_that(devices: int, size: int, deaths: range) -> None:
     row = loss.zlb(devices, deaths, size=size)
     assert row.reference == loss.most(size, loss.RATE, WorkerConfig())
     assert row.worst is not None
-    assert 0 < row.loss <= row.worst <= row.reference
+    assert 0 < row.loss <= row.worst <= row.reference  # the mean: a device that has just begun loses nothing
     assert row.samples == len(deaths)
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from msgspec import structs
 
+from tests.sim.processes import told_by_all
 from zlb.core.effects import Effect
 from zlb.core.ids import NodeId
 from zlb.protocols import coordinators as coordinators_module
@@ -39,17 +37,7 @@ def test_seeds(first: int) -> None:
 
 def test_a_seed_is_the_same_world_in_any_process() -> None:
     code = "from zlb.sim import tracked; print([tracked.run(seed) for seed in (0, 6, 8, 9)])"
-    told = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        ).stdout
-        for seed in ("1", "2")
-    }
+    told = told_by_all(code)
     assert len(told) == 1
 
 

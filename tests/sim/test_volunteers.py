@@ -1,12 +1,10 @@
 """The room for measurements: what its fleet is, what comes of a job, and that a seed decides all of it."""
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 
+from tests.sim.processes import told_by_all
 from zlb.core.config import CoordinatorConfig, Method, WorkerConfig
 from zlb.core.ids import NodeId
 from zlb.core.limits import SECOND
@@ -37,17 +35,7 @@ def test_a_fleet_that_stays_finishes_and_wastes_little() -> None:
 
 
 def test_same_seed_same_run_in_any_process() -> None:
-    told = {
-        subprocess.run(
-            [sys.executable, "-c", SAME],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        ).stdout
-        for seed in ("1", "2")
-    }
+    told = told_by_all(SAME, timeout_s=120)
     assert len(told) == 1 and "digest=" in told.pop()
     assert run(FLEET).digest != run(replace(FLEET, seed=4)).digest
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import click
@@ -95,15 +94,7 @@ Ctrl-C or SIGTERM hands back what is half done and says goodbye.
     metavar="HH:MM-HH:MM",
     help="Rest then, in local time, across midnight perhaps; repeatable.",
 )
-@option(
-    "--state-dir",
-    heading=LENT,
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    show_envvar=True,
-    show_default="the platform's place",
-    help="Identity, measured rates, compiled kernels.",
-)
+@shared.state_dir_option(LENT, "Identity, measured rates, compiled kernels.")
 @option(
     "--json",
     heading=OUTPUT,

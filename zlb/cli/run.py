@@ -7,15 +7,16 @@ import random
 import secrets
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import zmq
 
+from zlb.cli.oracles import checker
 from zlb.core import endpoints
 from zlb.core.config import (
     CoordinatorConfig,
@@ -26,7 +27,7 @@ from zlb.core.config import (
     WorkerConfig,
 )
 from zlb.core.effects import Effect, Emit
-from zlb.core.errors import ErrorCode, ExitCode, RemoteProtocolError, ZlbError
+from zlb.core.errors import ErrorCode, ExitCode, ZlbError
 from zlb.core.events import Event, JobEnded, NeighbourRefused, Notice
 from zlb.core.ids import Endpoint, NodeId
 from zlb.core.replica import Configuration, Saved
@@ -40,9 +41,6 @@ from zlb.drivers.state import State, default_state_dir
 from zlb.nodes.peer import Peer
 from zlb.nodes.submitter import CONNECT, Submitter
 from zlb.protocols.trust import remembered
-
-if TYPE_CHECKING:
-    from zlb.kernels import Kernel
 
 OnEvent = Callable[[Event], None]
 
@@ -327,25 +325,6 @@ def _minded(
         machine = Machine(workers.children)
         on_event(Notice(told_text(machine)))
     return Watch(Judge(manners, random.Random()), machine, rest, resume)
-
-
-def checker(kernel: str, params: bytes) -> Oracle | str:
-    """How hits of that kernel are checked, or why they cannot be: a `Checker`."""
-    from zlb.kernels import KernelError, load_kernel
-    from zlb.wire import values
-
-    try:
-        return oracle_of(load_kernel(kernel), values.unpack(params))
-    except (KernelError, RemoteProtocolError) as error:
-        return str(error)
-    except Exception as error:  # noqa: BLE001 - a kernel is anybody's code; its failure is the job's, not the peer's
-        return f"kernel {kernel} failed: {type(error).__name__}: {error}"
-
-
-def oracle_of(kernel: Kernel, params: Mapping[str, object]) -> Oracle:
-    """What tells true claims about integers of that puzzle; raises `KernelError` if there is no such puzzle."""
-    sampler = getattr(kernel, "sampler", None)
-    return Oracle(kernel.checker(params), None if sampler is None else sampler(params))
 
 
 def _publish_beside(listen: Endpoint) -> Endpoint:

@@ -13,6 +13,7 @@ from zlb.cli import command as shared
 from zlb.cli import types
 from zlb.cli.asked import Asked, Options, new_job, understand
 from zlb.cli.command import option
+from zlb.cli.oracles import oracle_of
 from zlb.cli.params import ParamType
 from zlb.cli.place import Where, checked, placed, settled
 from zlb.core.config import CoordinatorConfig
@@ -219,15 +220,7 @@ Exit codes: 0 found or --all done, 2 usage, 3 range exhausted, 4 timeout,
     help="A running peer, like tcp://127.0.0.1:7001; repeatable.",
 )
 @shared.tracker_option(WHERE, "A tracker, whose peers do it: the job outlives this process; repeatable.")
-@option(
-    "--state-dir",
-    heading=WHERE,
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    show_envvar=True,
-    show_default="the platform's place",
-    help="Measured rates, compiled kernels, trust in peers, the key that signs.",
-)
+@shared.state_dir_option(WHERE, "Measured rates, compiled kernels, trust in peers, the key that signs.")
 @option(
     "--json",
     heading=OUTPUT,
@@ -356,7 +349,7 @@ def _run(asked: Asked, place: Where, given: dict[str, Any]) -> int:
     quiet, verbose = given["quiet"], given["verbose"]
     grid = run.Grid(place.peers, place.slots, run.state_dir(place.state_dir))
     assert asked.puzzle.kernel is not None
-    oracle = run.oracle_of(asked.puzzle.kernel, asked.puzzle.params)
+    oracle = oracle_of(asked.puzzle.kernel, asked.puzzle.params)
     certificate = None
     if given["certificate"] is not None:
         from zlb.cli.certify import Certifying

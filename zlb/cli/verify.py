@@ -12,6 +12,7 @@ import click
 from zlb.cli import command as shared
 from zlb.cli import types
 from zlb.cli.command import option
+from zlb.cli.oracles import checker
 from zlb.core.errors import ExitCode, ZlbError
 from zlb.core.work import Job, Oracle
 
@@ -93,7 +94,7 @@ def verify(ctx: click.Context, /, **given: Any) -> None:
             click.echo(_object({"event": "certificate", "verdict": "refused", "faults": [str(error)]}))
         raise ZlbError(f"{given['file']}: {error}", ExitCode.FAILED) from None
     job = signed.certificate.job
-    oracle = _oracle(job)
+    oracle = checker(job.kernel, job.params, job.spans)
     signature, note = _signature(signed, given["key"], given["state_dir"])
     found = verdict.verify(signed.certificate, oracle if isinstance(oracle, Oracle) else None)
     unchecked = found.unchecked if isinstance(oracle, Oracle) else (f"{found.unchecked[0]}: {oracle}",)
@@ -117,23 +118,6 @@ def _content(path: Path, bytes_max: int) -> bytes:
             return file.read(bytes_max + 1)
     except OSError as error:
         raise ZlbError(f"{path}: {error.strerror}", ExitCode.USAGE) from None
-
-
-def _oracle(job: Job) -> Oracle | str:
-    """What tells shares and hits of that job, or why there is no such thing here."""
-    from zlb.core.errors import RemoteProtocolError
-    from zlb.kernels import KernelError, load_kernel
-    from zlb.wire import values
-
-    try:
-        kernel, params = load_kernel(job.kernel), values.unpack(job.params)
-        kernel.validate(params, job.spans)
-        sampler = getattr(kernel, "sampler", None)
-        return Oracle(kernel.checker(params), None if sampler is None else sampler(params))
-    except (KernelError, RemoteProtocolError) as error:
-        return str(error)
-    except Exception as error:  # noqa: BLE001 - a kernel is anybody's code
-        return f"kernel {job.kernel} failed: {type(error).__name__}: {error}"
 
 
 def _signature(signed: Signed, given: bytes | None, state_dir: Path | None) -> tuple[Signature, str]:

@@ -13,6 +13,8 @@ Address = NodeId | Endpoint
 
 JobId = NewType("JobId", str)
 LeaseId = NewType("LeaseId", int)
+NO_LEASE = LeaseId(0)
+"""Integers were searched under no lease of whoever hears of it: for somebody who is gone, or for an earlier epoch."""
 RunId = NewType("RunId", int)
 
 Span = tuple[int, int]

@@ -64,3 +64,7 @@ class Core:
     def _flush(self) -> list[Effect]:
         out, self._out = self._out, []
         return out
+
+    def flush(self) -> list[Effect]:
+        """What has come together since it was asked last, for whoever composes this core."""
+        return self._flush()

@@ -17,9 +17,9 @@ import numpy.typing as npt
 from zlb.kernels import paths
 from zlb.kernels.bitcoin import NONCES
 from zlb.kernels.fips180 import BLOCK_BYTES, SHA1, SHA256, HashFunction
-from zlb.kernels.interface import Found, Hit, KernelError, Pattern
+from zlb.kernels.interface import Found, Hit, Pattern
 from zlb.kernels.layout import Layout, absorb
-from zlb.kernels.matching import ALL_ONES, PATTERNS_MAX
+from zlb.kernels.matching import PATTERNS_MAX, require_askable
 from zlb.kernels.puzzle import Puzzle
 from zlb.kernels.survivors import ARRAY_INTEGERS, ArrayFinder, Finder
 
@@ -81,12 +81,7 @@ class HashSearch:
     ) -> Found:
         """See `SamplingSearch.search`."""
         self._puzzle.require_fit(start, stop)
-        if hits_max < 1:
-            raise KernelError("hits_max is at least 1")
-        if len(patterns) > PATTERNS_MAX:
-            raise KernelError(f"at most {PATTERNS_MAX} patterns")
-        if not all(0 <= word <= ALL_ONES for pattern in patterns for word in pattern):
-            raise KernelError("patterns are of 32 bits")
+        require_askable(hits_max, patterns)
         hits: list[Hit] = []
         samples: list[list[int]] = [[] for _ in patterns]
 

@@ -13,10 +13,11 @@ Read the digest as a number, compare it with a value in the bits of a mask, and 
 Searching tests a single word of 32 bits first, the last or the first one of the digest: `Rule.word_test`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from zlb.kernels.interface import KernelError
+from zlb.kernels.interface import KernelError, Pattern
 
 PATTERNS_MAX = 4
 """Sample patterns that are tested besides a rule."""
@@ -113,3 +114,13 @@ def rule_for_digest(digest: bytes) -> Rule:
 
 def _byteorder(match: str) -> Literal["big", "little"]:
     return "little" if match == "bitcoin" else "big"
+
+
+def require_askable(hits_max: int, patterns: Sequence[Pattern]) -> None:
+    """Raise KernelError for what no search can be asked: see `SamplingSearch.search`."""
+    if hits_max < 1:
+        raise KernelError("hits_max is at least 1")
+    if len(patterns) > PATTERNS_MAX:
+        raise KernelError(f"at most {PATTERNS_MAX} patterns")
+    if not all(0 <= word <= ALL_ONES for pattern in patterns for word in pattern):
+        raise KernelError("patterns are of 32 bits")

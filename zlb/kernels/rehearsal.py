@@ -23,6 +23,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from zlb.kernels.interface import Found, Hit, KernelError, Pattern
+from zlb.kernels.matching import PATTERNS_MAX, require_askable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,8 +42,6 @@ LISTED_MAX = 10_000
 NUMBER_CHARACTERS_MAX = 40
 """A number written as text: twice what a float needs."""
 
-PATTERNS_MAX = 4
-"""As many as a lease has."""
 WORD_MAX = (1 << 32) - 1
 BLOCK = 1 << 14
 """Integers between two collections of hits and samples: at most some 30 ms of collecting, when all of them hit."""
@@ -212,12 +211,7 @@ class RehearsalSearch:
     ) -> Found:
         """See `SamplingSearch.search`; raises KernelError too where an integer is to fail."""
         _require_fit(start, stop)
-        if hits_max < 1:
-            raise KernelError("hits_max is at least 1")
-        if len(patterns) > PATTERNS_MAX:
-            raise KernelError(f"at most {PATTERNS_MAX} patterns")
-        if not all(0 <= word <= WORD_MAX for pattern in patterns for word in pattern):
-            raise KernelError("patterns are of 32 bits")
+        require_askable(hits_max, patterns)
         part, pastime = self._part, self._pastime()
         wanted = part.hits_between(start, stop)
         with suppress(IndexError):  # fewer are there

@@ -22,14 +22,13 @@ from zlb.core.config import CoordinatorConfig
 from zlb.core.effects import Effect
 from zlb.core.errors import ErrorCode
 from zlb.core.events import HitFound, JobEnded, JobProgress, JobWaits, Notice
-from zlb.core.ids import LeaseId, NodeId
+from zlb.core.ids import NO_LEASE, LeaseId, NodeId
 from zlb.core.limits import HITS_PER_REPORT_MAX, PRIORITY_DEFAULT, SECOND
 from zlb.core.node import Core
 from zlb.core.timers import NEVER
 from zlb.core.work import Job, Oracle, StopRule
 from zlb.protocols.checkpoints import Checkpoints, Received, Resumed
 from zlb.protocols.foreman import Entered, Foreman
-from zlb.protocols.holdings import NO_LEASE
 from zlb.protocols.intervals import IntervalSet
 from zlb.protocols.ledger import Lease, Ledger
 from zlb.protocols.quorum import new_ledger

@@ -203,10 +203,6 @@ class Coordinators(Core):
                     office.checkpoint_at = now
         return self.on_tick(now)
 
-    def flush(self) -> list[Effect]:
-        """Effects of `on_answered`."""
-        return self._flush()
-
     # -- asking the tracker
 
     def _on_answer(self, now: int, job: JobId, office: _Office, answer: Answered) -> None:

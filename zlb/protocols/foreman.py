@@ -16,7 +16,7 @@ from zlb.core.config import CoordinatorConfig, Method
 from zlb.core.effects import Effect
 from zlb.core.errors import ErrorCode
 from zlb.core.events import Notice, WorkerAccused
-from zlb.core.ids import LeaseId, NodeId, Span
+from zlb.core.ids import NO_LEASE, LeaseId, NodeId, Span
 from zlb.core.limits import TEXT_BYTES_MAX, WORKERS_PER_JOB_MAX
 from zlb.core.node import Core
 from zlb.core.work import Hit, Job, Oracle, StopRule
@@ -24,9 +24,10 @@ from zlb.protocols.checkpoints import Checkpoints
 from zlb.protocols.crew import Crew, Hand
 from zlb.protocols.evidence import Evidence
 from zlb.protocols.examiner import Examiner, share_word
+from zlb.protocols.holdings import FOR_YOU
 from zlb.protocols.intervals import IntervalSet
 from zlb.protocols.leasing import Lessor
-from zlb.protocols.ledger import NO_LEASE_ID, Lease, Ledger, News
+from zlb.protocols.ledger import Lease, Ledger, News
 from zlb.protocols.sizing import Sizer
 from zlb.protocols.spots import GIVEN_UP, Spots, Verdict
 from zlb.protocols.trust import PROBATION, STRANGER, Trust
@@ -299,7 +300,7 @@ class Foreman(Core):
         lease.committed = True
         if root and lease.terms.blocks and self._rng.random() < hand.trust.checked:
             self.ledger.pinned.add(lease.id)
-            self.spots.begin(now, lease, root, self.ledger.hits_of(lease))
+            self.spots.begin(now, lease, root, lease.told)
         elif bool(root) == bool(lease.terms.blocks):
             self._trust_more(hand)
 
@@ -391,10 +392,10 @@ class Foreman(Core):
         doubted = [
             hand
             for hand in self.crew
-            if hand.trust.in_a_row < PROBATION and self.ledger.has_word(hand.node, NO_LEASE_ID)
+            if hand.trust.in_a_row < PROBATION and self.ledger.has_word(hand.node, NO_LEASE)
         ]
         for hand in doubted:
-            hand.doubted, again = True, self._disbelieve(hand, NO_LEASE_ID)
+            hand.doubted, again = True, self._disbelieve(hand, NO_LEASE)
             self._emit(
                 Notice(
                     f"{hand.node} has not shown enough to be believed: {again} integers are searched again"
@@ -453,7 +454,7 @@ class Foreman(Core):
         hand.refused_at = now
         hand.refusals += 1
         if hand.refusals >= self.config.failures_max and not hand.benched:
-            self._bench(hand, f"{hand.refusals} times {GIVEN_UP}".replace("does", "did"))
+            self._bench(hand, f"{hand.refusals} times did not show what it has committed to")
 
     def _forget_spots(self, node: NodeId) -> None:
         """What it has done cannot be checked any more, so it does not count."""
@@ -469,7 +470,7 @@ class Foreman(Core):
                 self._send(lease.worker, TaskCancel(self.job.id, (again,)))
 
     def _dismiss(self, hand: Hand) -> None:
-        self._send(hand.node, JobClosed(self.job.id, f"for you: you {hand.benched}"[:TEXT_BYTES_MAX]))
+        self._send(hand.node, JobClosed(self.job.id, f"{FOR_YOU}: you {hand.benched}"[:TEXT_BYTES_MAX]))
 
     def _judge(self, now: int, verdicts: list[Verdict]) -> None:
         """Spot checks have come to an end."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
-from zlb.core.ids import JobId, LeaseId, NodeId, Span
+from zlb.core.ids import NO_LEASE, JobId, LeaseId, NodeId, Span
 from zlb.core.limits import (
     COMMITMENTS_MAX,
     HITS_PER_REPORT_MAX,
@@ -23,8 +23,6 @@ from zlb.protocols.intervals import IntervalSet
 from zlb.protocols.merkle import Commitment
 from zlb.wire.messages import Done, Grant, Part, Reported, Spec, TaskReport, TaskRequest
 
-NO_LEASE = 0
-"""In a part of a report: it is about integers searched for somebody who is gone, or for an earlier epoch."""
 FOR_YOU = "for you"
 """How the reason of a JOB_CLOSED begins if the job goes on without us."""
 RTTS = 3

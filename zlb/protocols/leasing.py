@@ -7,7 +7,6 @@ from __future__ import annotations
 from statistics import median
 
 from zlb.core.config import CoordinatorConfig, Scheme
-from zlb.core.effects import Effect
 from zlb.core.ids import JobId, LeaseId, NodeId
 from zlb.core.limits import LEASES_PER_MESSAGE_MAX, MS, SECOND
 from zlb.core.node import Core
@@ -239,7 +238,3 @@ class Lessor(Core):
     def _expected_ns(self, lease: Lease) -> int:
         rate = self.crew[lease.worker].sizer.rate
         return int(lease.size * SECOND / rate) if rate else 0
-
-    def flush(self) -> list[Effect]:
-        """What has come together since it was asked last."""
-        return self._flush()

@@ -14,13 +14,10 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from zlb.core.ids import LeaseId, NodeId, Span
+from zlb.core.ids import NO_LEASE, LeaseId, NodeId, Span
 from zlb.core.limits import LATE_LEASES_MAX, UNVERIFIED_LEASES_MAX
 from zlb.protocols.examiner import NO_TERMS, Terms
 from zlb.protocols.intervals import IntervalSet
-
-NO_LEASE_ID = LeaseId(0)
-"""Under which a worker's word is kept about what it searched under no lease of ours."""
 
 
 @dataclass(slots=True)
@@ -292,12 +289,8 @@ class Ledger:
         self.tested += size
         fresh = self._finish(spans, None)
         self.released += size - sum(stop - start for start, stop in fresh)
-        self._take_word(worker, NO_LEASE_ID, fresh, hits)
+        self._take_word(worker, NO_LEASE, fresh, hits)
         return fresh
-
-    def hits_of(self, lease: Lease) -> list[int]:
-        """What the worker of `lease` has told of, though others may have told of it before."""
-        return lease.told
 
     def disbelieve(self, worker: NodeId, lease: LeaseId | None = None) -> Unverified:
         """What is done by the word of `worker` alone, under that lease or any, is to be done anew; returns what that
@@ -373,7 +366,7 @@ class Ledger:
     def _believe_oldest(self, leases: OrderedDict[LeaseId, Unverified]) -> None:
         """The oldest lease that has ended and is not being checked is not one worker's word any more."""
         for lease_id in leases:
-            if lease_id not in self.pinned and lease_id not in self.leases and lease_id != NO_LEASE_ID:
+            if lease_id not in self.pinned and lease_id not in self.leases and lease_id != NO_LEASE:
                 del leases[lease_id]
                 return
 

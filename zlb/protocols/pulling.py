@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from zlb.core.config import WorkerConfig
-from zlb.core.effects import Effect
 from zlb.core.limits import LEASES_PER_MESSAGE_MAX, SECOND, SLOTS_MAX
 from zlb.core.node import Core
 from zlb.protocols.holdings import Holding, M, Outstanding
@@ -38,10 +37,6 @@ class Pull(Core):
         self._sequence, self._slots_below = sequence, slots_below
         self._ahead = 1
         """Leases held ahead of each slot."""
-
-    def flush(self) -> list[Effect]:
-        """What has come together since it was asked last."""
-        return self._flush()
 
     def rate(self, job: Holding) -> float:
         """Integers a second and slot; 0 if nothing is known."""

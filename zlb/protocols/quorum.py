@@ -32,6 +32,10 @@ class Opinion(NamedTuple):
     hits: tuple[int, ...]
     failed: tuple[NodeId, ...] = ()
 
+    def is_for(self, worker: NodeId) -> bool:
+        """Whether `worker` may be the next to search it."""
+        return worker not in self.workers and worker not in self.failed
+
 
 class QuorumLedger(Ledger):
     """A ledger in which an integer is done when `copies` workers have searched it; `opinions` wait for one more."""
@@ -40,7 +44,6 @@ class QuorumLedger(Ledger):
         super().__init__(spans, done)
         self.copies = copies
         self.opinions: list[Opinion] = []
-
         self._told: dict[LeaseId, Opinion] = {}
         """What others have told of the integers of a lease."""
 
@@ -53,25 +56,21 @@ class QuorumLedger(Ledger):
         """Why none of these workers can do anything more; empty if one can."""
         if self.unleased or self.leases or not self.opinions:
             return ""
-        if any(
-            worker not in opinion.workers and worker not in opinion.failed
-            for opinion in self.opinions
-            for worker in workers
-        ):
+        if any(opinion.is_for(worker) for opinion in self.opinions for worker in workers):
             return ""
         return f"all is searched by those there are, and is to be by {self.copies} peers: waiting for more"
 
     def stuck(self, workers: Collection[NodeId]) -> Span | None:
         """See `Ledger.stuck`; without those who have searched them already."""
         for opinion in self.opinions:
-            if opinion.failed and all(worker in (*opinion.workers, *opinion.failed) for worker in workers):
+            if opinion.failed and not any(map(opinion.is_for, workers)):
                 return opinion.start, opinion.stop
         return super().stuck(workers)
 
     def lease(self, worker: NodeId, count: int, now: int) -> Lease | None:
         """See `Ledger.lease`; integers that others have searched come before those nobody has."""
         for number, opinion in enumerate(self.opinions):
-            if worker not in opinion.workers and worker not in opinion.failed:
+            if opinion.is_for(worker):
                 stop = min(opinion.stop, opinion.start + count)
                 self.opinions[number : number + 1] = _cut(opinion, stop, opinion.stop)
                 lease = self._new(worker, (opinion.start, stop), now, opinion.failed)

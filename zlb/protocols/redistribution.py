@@ -19,7 +19,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from zlb.core.config import CoordinatorConfig, Method, WorkerConfig
-from zlb.core.effects import Effect
 from zlb.core.errors import ErrorCode
 from zlb.core.events import Notice
 from zlb.core.ids import JobId, LeaseId, NodeId, Span
@@ -120,10 +119,6 @@ class Redistribution(Core):
         """Of all children."""
         return sum(child.slots for child in self._children.get(job, {}).values())
 
-    def flush(self) -> list[Effect]:
-        """What has come together since it was asked last."""
-        return self._flush()
-
     def on_lease(self, now: int, job: Holding) -> None:
         """We hold something: after a while it is offered to neighbours, who may not hear of the job otherwise."""
         if self.config.redistributes and job.job not in self._offer_at:
@@ -189,7 +184,7 @@ class Redistribution(Core):
             self._forget(sublet)
 
     def take_back(self) -> None:
-        """We are about to leave, or to rest: children do no more for us."""
+        """We are about to leave: children do no more for us."""
         for sublet in list(self._sublets.values()):
             self._send(sublet.child, TaskCancel(sublet.job.job, (sublet.id,)))
             self._end(sublet)

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator
 
 from zlb.core.config import WorkerConfig
-from zlb.core.effects import Effect
 from zlb.core.events import Notice
 from zlb.core.ids import JobId, RunId
 from zlb.core.limits import HITS_PER_REPORT_MAX, MS, PIECES_UNREPORTED_MAX, SECOND, TEXT_BYTES_MAX
@@ -84,10 +83,6 @@ class Runs(Core):
             case Failed(detail):
                 self._failed(run, detail)
         return run
-
-    def flush(self) -> list[Effect]:
-        """What has come together since it was asked last."""
-        return self._flush()
 
     def halt(self) -> None:
         """Stop all runs; nothing more is started until `halted` is false again."""

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from zlb.core.config import CoordinatorConfig
-from zlb.core.effects import Effect
 from zlb.core.ids import JobId, LeaseId, NodeId, Span
 from zlb.core.node import Core
 from zlb.core.timers import NEVER
@@ -188,7 +187,3 @@ class Spots(Core):
     def _end(self, spot: _Spot, accused: NodeId | None, why: str) -> Verdict:
         del self._spots[spot.lease]
         return Verdict(spot.worker, spot.lease, accused, why)
-
-    def flush(self) -> list[Effect]:
-        """What has come together since it was asked last."""
-        return self._flush()

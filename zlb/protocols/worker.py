@@ -289,7 +289,7 @@ class Worker(Core):
         return self._flush()
 
     def on_task_prove(self, now: int, src: NodeId, message: TaskProve) -> list[Effect]:
-        """Open one block of what we committed to; say so if we cannot, for silence is held against us."""
+        """Open one block of what we committed to; say so if we cannot, so that we are not asked again."""
         job = self._job_of(now, src, message.job)
         proof = None if job is None else job.commitments.get(LeaseId(message.lease))
         shown: tuple[tuple[int, ...], tuple[bytes, ...]] = (), ()
