@@ -260,7 +260,7 @@ def pieces_are_told_in_every_report(node: Node) -> None:
         node.coordinator.ledger.report = report  # type: ignore[method-assign]
 
 
-@bug
+@asleep("faults that last as long as the job: HELLO, repeated on links that work, mends what this breaks")
 def not_linked_is_never_said(node: Node) -> None:
     def on_message(now: int, src: Any, message: Any) -> list[Any]:
         return [
@@ -385,7 +385,7 @@ def first_found(tamper: Tamper, seeds: Iterable[int], honest: bool = True) -> tu
     return None
 
 
-RARE = {"leases_do_not_expire_by_silence": 700, "not_linked_is_never_said": 330}
+RARE = {"leases_do_not_expire_by_silence": 700}
 """And a seed from which on they are soon found: a neighbour that is lost takes its leases along, which hides most."""
 
 

@@ -75,9 +75,22 @@ def test_links_who_is_silent_for_four_seconds_is_lost_and_called_again() -> None
     core = neighbours(AT)
     core.on_welcome(0, A, welcome())
     core.on_heard(SECOND, A, Goodbye(""))
-    assert core.on_tick(5 * SECOND - 1) == []
-    assert core.on_tick(5 * SECOND + 4 * SECOND // module.SWEEPS) == [Emit(NeighbourLost(A, "silent"))]
+    assert core.on_tick(5 * SECOND - 1) == [Send(AT, Hello("me", 1, AT, "l", "p"))]  # keeps the link alive
+    assert core.on_tick(5 * SECOND + 4 * SECOND // module.SWEEPS)[-1] == Emit(NeighbourLost(A, "silent"))
     assert core.linked == [] and core.deadline() <= 6 * SECOND
+
+
+def test_links_that_work_are_said_hello_once_per_silence() -> None:
+    core = neighbours(AT)
+    core.on_welcome(0, A, welcome())
+    hellos = []
+    for now in range(0, 12 * SECOND, 100 * MS):
+        core.on_heard(now, A, Goodbye(""))  # it may have dropped the link, and is heard nevertheless
+        for effect in core.on_tick(now):
+            assert effect == Send(AT, Hello("me", 1, AT, "l", "p"))
+            hellos.append(now)
+            core.on_welcome(now, A, welcome())
+    assert hellos == [4 * SECOND, 8 * SECOND]
 
 
 def test_links_who_dialled_us_and_is_silent_is_forgotten() -> None:

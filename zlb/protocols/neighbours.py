@@ -1,8 +1,8 @@
-"""Links to endpoints, given or told of: say HELLO until WELCOME comes, notice silence, say GOODBYE.
+"""Links to endpoints, given or told of: say HELLO until WELCOME comes, and now and then, notice silence, say GOODBYE.
 
 ```
  endpoint:   calling ──WELCOME──► linked ──silence, GOODBYE, REFUSED──► calling      (HELLO backs off, with jitter)
- dialled us: ──HELLO──► linked ──silence, GOODBYE──► forgotten
+ dialled us: ──HELLO──► linked ──silence, GOODBYE──► forgotten                  (until the next HELLO)
 ```
 """
 
@@ -28,7 +28,8 @@ EXPLORE_TRIES = 8
 """HELLOs to an endpoint we were only told of before it is given up: about ten seconds."""
 ABOUT_JOBS = (ErrorCode.NOT_YOURS, ErrorCode.NOT_A_COORDINATOR, ErrorCode.STALE_EPOCH)
 KEEP_ALIVES = 3
-"""HELLOs to a tracker within one silence: neither side may have anything else to say for long."""
+"""HELLOs to a tracker within one silence: neither side may have anything else to say for long. Others get one, so that
+a link that only its dialler still believes in is mended."""
 SWEEPS = 8
 """Looks at all neighbours within one silence: it is noticed at most an eighth late, and a step costs O(1)."""
 
@@ -188,7 +189,7 @@ class Neighbours(Core):
             return self._flush()
         self._gain(now, src, message.incarnation, message.listen or endpoint, message.cluster)
         call.node, call.wait_ns, call.tries = src, self.config.hello_ns_min, NEVER
-        call.hello_at = now + self.config.silence_ns // KEEP_ALIVES if message.cluster else NEVER
+        call.hello_at = now + self.config.silence_ns // (KEEP_ALIVES if message.cluster else 1)
         if self.explore:
             for told in message.neighbours:
                 self._explore(now, Endpoint(told))

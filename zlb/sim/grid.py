@@ -34,7 +34,9 @@ CHECK_NS = 250 * MS
 """Between two looks at every ledger."""
 
 STEP_NS = 2 * SECOND
-"""How long it may take until the next peer of a chain has work, beyond the time until it is offered some."""
+"""How long it may take until the next peer of a chain has work, beyond the time until it is offered some, ..."""
+STEP_DELAYS = 10
+"""... and so many times as long as a message may take: subjobs grow by the round trip."""
 
 Tamper = Callable[[Node], None]
 """Plants a bug into a node just made: tests do, to see that the checkers are awake."""
@@ -245,7 +247,8 @@ class _Grid:
             tested = sum(peer.worker.tested for peer in self._peers())
             size = sum(checker.job.size for checker in self.checkers.jobs.values())
             assert tested == size, f"{tested} integers were searched in fair weather, of {size}"
-        enough_ns = len(self.endpoints) * (self.roads.offer_ns + STEP_NS)
+        step_ns = self.roads.offer_ns + STEP_NS + STEP_DELAYS * self.weather.delay_ns_max
+        enough_ns = len(self.endpoints) * step_ns
         if any(end is not None and end.elapsed_ns > enough_ns for end in ends):
             idle = [peer.me for peer in self._peers() if not peer.worker.tested]
             assert not idle, f"{idle} had no work in {enough_ns / SECOND} s of fair weather: {self.roads}"
