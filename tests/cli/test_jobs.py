@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +11,13 @@ from click.shell_completion import ShellComplete
 from click.testing import Result
 
 from zlb.cli.main import zlb
+from zlb.cli.oracles import checker
 from zlb.core.errors import ExitCode, ZlbError
+from zlb.core.ids import JobId
 from zlb.core.limits import HITS_PER_REPORT_MAX, MS
 from zlb.core.work import StopRule
 from zlb.protocols import commands
+from zlb.protocols.examiner import share_pattern, share_word
 from zlb.wire import values
 
 Call = Callable[..., Result]
@@ -329,3 +333,104 @@ def test_completion_without_an_answer(tracked: Any) -> None:
     for command in ("status", "tracker remove"):
         tracked.errors = [ZlbError("no tracker answers", ExitCode.UNREACHABLE)]
         assert offered(command) == []
+
+
+# -- certificates
+
+
+def certified(tracked: Any) -> None:
+    """A job of 256 integers that is to be certified, and what p-3f has done of it."""
+    params, start, count = values.pack({"difficulty": 20}), 827_904, 256
+    tracked.job(spans=((start, count),), certified=True)
+    tracked.join()
+    tracked.apply(commands.Assign("j-1", "p-3f", 1))
+    word = checker("sha256", params).word
+    pattern = share_pattern(share_word(JobId("j-1"), params), 7)
+    shares = tuple(n for n in range(start, start + count) if word(n) & 7 == pattern.value)
+    row = commands.WireRow(start, count, "p-3f", pattern, shares)
+    hits = ((828_028, DIGEST),)
+    tracked.apply(commands.Checkpoint("j-1", 1, ((start, count),), hits, count, 0, (), 1, (row,)))
+
+
+def test_result_writes_the_certificate_of_a_job_that_has_ended(
+    call: Call, tracked: Any, tmp_path: Path
+) -> None:
+    certified(tracked)
+    file, home = str(tmp_path / "job.cert"), str(tmp_path)
+    wanted = "result", "j-1", "--certificate", file, "--state-dir", home
+    assert call(*wanted).exit_code == 4 and not Path(file).exists()
+    tracked.finish()
+    result = call(*wanted)
+    assert (result.exit_code, result.stdout) == (0, HIT)
+    assert result.stderr.endswith(f"certificate: zlb verify {file}\n")
+    verified = call("verify", file, "--state-dir", home)
+    assert verified.exit_code == 0 and "verdict good, signed by this machine's key" in verified.stdout
+    assert "coordinated by p-3f" in verified.stdout
+
+
+def test_a_job_submitted_without_one_has_no_certificate(call: Call, tracked: Any, tmp_path: Path) -> None:
+    tracked.job("j-1")
+    tracked.work()
+    tracked.finish()
+    result = call("result", "j-1", "--certificate", str(tmp_path / "job.cert"))
+    assert (result.exit_code, result.stdout) == (6, "")
+    assert result.stderr == "zlb result: the job was submitted without --certificate: j-1\n"
+
+
+def test_a_job_with_too_much_evidence_has_its_hits_but_no_certificate(
+    call: Call, tracked: Any, tmp_path: Path
+) -> None:
+    certified(tracked)
+    tracked.registry.evidence.clear()
+    tracked.finish()
+    result = call("result", "j-1", "--certificate", str(tmp_path / "c"), "--state-dir", str(tmp_path))
+    assert (result.exit_code, result.stdout) == (6, HIT)
+    assert result.stderr.endswith("zlb result: the job has more evidence than trackers keep: j-1\n")
+
+
+def test_a_certificate_takes_the_kernel(call: Call, tracked: Any, tmp_path: Path) -> None:
+    tracked.job("j-1", kernel="nonsense", certified=True)
+    tracked.work(hits=())
+    result = call("result", "j-1", "--certificate", str(tmp_path / "c"), "--state-dir", str(tmp_path))
+    assert result.exit_code == 6
+    assert result.stderr == "zlb result: no certificate: kernel nonsense is not installed here\n"
+
+
+def test_a_submitted_job_is_certified_when_it_has_ended(call: Call, tracked: Any, tmp_path: Path) -> None:
+    file = tmp_path / "job.cert"
+
+    def work() -> None:
+        (job,) = tracked.registry.jobs
+        tracked.join()
+        tracked.apply(commands.Assign(job, "p-3f", 1))
+        row = commands.WireRow(0, 300, "p-3f", None, ())
+        tracked.apply(commands.Checkpoint(job, 1, ((0, 300),), (), 300, 0, (), 1, (row,)))
+        tracked.finish(job)
+
+    tracked.script = [work]
+    asked = "submit", "--tracker", "ipc://t", "-d", "200", "--all", "-r", ":300"
+    result = call(*asked, "--certificate", str(file), "--state-dir", str(tmp_path))
+    assert result.exit_code == 0 and result.stderr.endswith(f"certificate: zlb verify {file}\n")
+    verified = call("verify", str(file), "--state-dir", str(tmp_path))
+    assert verified.exit_code == 0 and "but for 100 % of it there is the peers' word alone" in verified.stdout
+
+
+def test_a_detached_job_is_certified_later(call: Call, tracked: Any, tmp_path: Path) -> None:
+    file = tmp_path / "job.cert"
+    asked = "submit", "--tracker", "ipc://t", "-d", "9", "--detach"
+    result = call(*asked, "--certificate", str(file), "--state-dir", str(tmp_path))
+    job = result.stdout.strip()
+    assert result.exit_code == 0 and tracked.registry.jobs[job].spec.certified and not file.exists()
+    assert f"certificate: zlb result {job} --certificate {file}\n" in result.stderr
+    assert "certificate" not in call(*asked, "--certificate", str(file), "-q").stderr
+
+
+def test_a_job_that_ended_before_anybody_coordinated_it_has_an_empty_certificate(
+    call: Call, tracked: Any, tmp_path: Path
+) -> None:
+    tracked.job(certified=True)
+    tracked.apply(commands.Steer("j-1", commands.Status.CANCELLED))
+    file, home = str(tmp_path / "job.cert"), str(tmp_path)
+    assert call("result", "j-1", "--certificate", file, "--state-dir", home).exit_code == 6
+    verified = call("verify", file, "--state-dir", home)
+    assert verified.exit_code == 0 and "coordinated by nobody" in verified.stdout

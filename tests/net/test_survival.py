@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.net.conftest import ENOUGH_S, Peer, Process
+from tests.net.conftest import ENOUGH_S, Answer, Peer, Process
 from zlb.cli.trackers import Trackers
 from zlb.core.errors import ZlbError
 from zlb.core.ids import Endpoint
@@ -139,9 +139,10 @@ def check_result(grid: Grid, spawn: Callable[..., Any], job: str, deaths: int) -
 
 @pytest.mark.slow
 def test_a_job_outlives_client_coordinator_and_leader_one_after_the_other(
-    grid: Grid, spawn: Callable[..., Any]
+    grid: Grid, spawn: Callable[..., Any], zlb: Callable[..., Answer], tmp_path: Path
 ) -> None:
-    client, job = submitted(grid, spawn)
+    file = tmp_path / "job.cert"
+    client, job = submitted(grid, spawn, "--certificate", str(file))
     grid.until(job, lambda line: line.done > SIZE // 20)
     client.end(signal.SIGKILL)
     line = grid.until(job, lambda line: line.done > SIZE // 10)
@@ -150,6 +151,10 @@ def test_a_job_outlives_client_coordinator_and_leader_one_after_the_other(
     leader = grid.leader()
     grid.trackers[leader].end(signal.SIGKILL)
     check_result(grid, spawn, job, deaths=1)
+    assert not file.exists(), "its client is dead"
+    assert zlb("result", job, "--certificate", str(file), *grid.options).code == 0
+    (said,) = zlb("verify", str(file), "--json").events
+    assert (said["verdict"], said["faults"], said["covered"]) == ("good", [], str(SIZE))
 
 
 @pytest.mark.slow

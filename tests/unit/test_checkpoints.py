@@ -4,14 +4,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zlb.core.ids import NodeId, Span
-from zlb.core.limits import ENTRY_BYTES_MAX, HITS_PER_CHECKPOINT_MAX, SPANS_PER_CHECKPOINT_MAX
-from zlb.core.work import Hit
+from zlb.core.limits import (
+    ENTRY_BYTES_MAX,
+    HIT_BYTES,
+    HITS_PER_CHECKPOINT_MAX,
+    ROW_SHARES_MAX,
+    ROWS_BYTES_MAX,
+    SPANS_PER_CHECKPOINT_MAX,
+)
+from zlb.core.work import Hit, Pattern, Row
 from zlb.protocols.checkpoints import Checkpoints, Delta, Received
-from zlb.protocols.commands import Checkpoint, pack
+from zlb.protocols.commands import Checkpoint, WireRow, pack
+from zlb.protocols.evidence import ROW_BYTES, ROW_BYTES_MAX, SHARE_BYTES, Evidence
 from zlb.protocols.intervals import IntervalSet
 from zlb.protocols.raft.sessions import repeatable
 
 A, B = NodeId("a"), NodeId("b")
+ONE = Pattern(7, 1)
 HALF = SPANS_PER_CHECKPOINT_MAX // 2
 
 
@@ -79,7 +88,7 @@ def test_hits_beyond_the_bound_come_before_all_integers() -> None:
     news.wait(Received(A, 1, 1))
     first, second, third = news.take(), news.take(), news.take()
     assert [len(delta.hits) for delta in (first, second, third)] == [HITS_PER_CHECKPOINT_MAX] * 2 + [5]
-    assert first[::2] == second[::2] == ((), ())
+    assert first == Delta((), first.hits, ()) and second == Delta((), second.hits, ())
     assert (
         third.done == ((0, 10 * HITS_PER_CHECKPOINT_MAX),)
         and third.reports == (Received(A, 1, 1),)
@@ -107,6 +116,79 @@ def test_the_fullest_checkpoint_fits_an_entry_of_the_log() -> None:
     done = tuple((top - 1, 1) for _ in range(SPANS_PER_CHECKPOINT_MAX))
     found = tuple((top, bytes(32)) for _ in range(HITS_PER_CHECKPOINT_MAX))
     assert len(repeatable(pack(Checkpoint("j" * 64, top, done, found, top, top)))) <= ENTRY_BYTES_MAX
+
+
+def test_what_is_undone_waits_until_there_is_room_for_it() -> None:
+    news = Checkpoints()
+    news.add(scattered(SPANS_PER_CHECKPOINT_MAX), [])
+    news.take()
+    news.undo(scattered(SPANS_PER_CHECKPOINT_MAX))
+    news.add([(10**9 + start, 10**9 + stop) for start, stop in scattered(HALF)], [])
+    deltas = [news.take(), news.take()]
+    assert [(len(delta.done), len(delta.undone)) for delta in deltas] == [
+        (HALF, HALF),
+        (0, HALF),
+    ] and not news
+
+
+def told_of(spans: list[Span], evidence: Evidence, count: int = 0) -> None:
+    for start, stop in spans:
+        evidence.add(A, ONE, [(start, stop)], range(start, start + count), 5)
+
+
+def test_rows_go_with_the_integers_they_are_about_and_are_forgotten() -> None:
+    news = Checkpoints()
+    news.evidence = evidence = Evidence()
+    told_of([(0, 5), (7, 9), (20, 30)], evidence, 2)
+    news.add([(0, 5), (7, 9)], [Hit(3, b"d")])
+    delta = news.take()
+    assert delta.done == ((0, 5), (7, 9)) and delta.hits == (Hit(3, b"d"),)
+    assert delta.rows == (Row(0, 5, A, ONE, (0, 1), 5), Row(7, 9, A, ONE, (7, 8), 5))
+    assert [row.start for row in evidence.rows()] == [20]
+
+
+def test_rows_that_do_not_fit_wait_with_their_integers_and_so_do_the_reports() -> None:
+    news = Checkpoints()
+    news.evidence = evidence = Evidence()
+    many = 2 * ROWS_BYTES_MAX // (ROW_BYTES + 100 * SHARE_BYTES)
+    told_of([(200 * n, 200 * n + 100) for n in range(many)], evidence, 100)
+    news.add([(0, 200 * many)], [])  # what has no rows goes along
+    news.wait(Received(A, 1, 1))
+    deltas = []
+    while news:
+        deltas.append(news.take())
+        assert sum(ROW_BYTES + SHARE_BYTES * len(row.shares) for row in deltas[-1].rows) <= ROWS_BYTES_MAX
+    assert [delta.reports for delta in deltas] == [()] * (len(deltas) - 1) + [(Received(A, 1, 1),)]
+    assert len(deltas) == 3 and sum(len(delta.rows) for delta in deltas) == many
+    assert IntervalSet(span for delta in deltas for span in delta.done) == IntervalSet([(0, 200 * many)])
+    for delta in deltas:
+        assert all(
+            start <= row.start and row.stop <= stop for (start, stop) in delta.done for row in delta.rows
+        )
+
+
+def test_many_hits_go_before_rows() -> None:
+    news = Checkpoints()
+    news.evidence = evidence = Evidence()
+    told_of([(0, 10**6)], evidence)
+    news.add([(0, 10**6)], hits(HITS_PER_CHECKPOINT_MAX - 50))
+    first, second = news.take(), news.take()
+    assert first == Delta((), first.hits, ()) and len(first.hits) == HITS_PER_CHECKPOINT_MAX - 50
+    assert second.done == ((0, 10**6),) and len(second.rows) == 1 and not news
+
+
+def test_the_fullest_checkpoint_with_rows_fits_an_entry_of_the_log() -> None:
+    top = (1 << 64) - 1
+    done = tuple((top - 1, 1) for _ in range(SPANS_PER_CHECKPOINT_MAX))
+    row = WireRow(top, 1, "w" * 64, ((1 << 32) - 1, (1 << 32) - 1), (), top)
+    for count in (0, 900, HITS_PER_CHECKPOINT_MAX - ROW_BYTES_MAX // HIT_BYTES - 1):
+        found = tuple((top, bytes(32)) for _ in range(count))
+        room = min(ROWS_BYTES_MAX, HIT_BYTES * (HITS_PER_CHECKPOINT_MAX - count))
+        rows = (row,) * (room // ROW_BYTES)
+        whole = Checkpoint("j" * 64, top, done, found, top, top, (), top, rows)
+        assert len(repeatable(pack(whole))) <= ENTRY_BYTES_MAX
+    shares = WireRow(top, 1, "w" * 64, ((1 << 32) - 1,) * 2, (top,) * ROW_SHARES_MAX, top)
+    assert len(pack(Checkpoint("j", 1, (), (), 0, 0, (), 0, (shares,)))) <= ROW_BYTES_MAX + 64
 
 
 STARTS = st.integers(0, 4 * SPANS_PER_CHECKPOINT_MAX)

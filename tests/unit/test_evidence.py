@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zlb.core.ids import NodeId, Span
+from zlb.core.limits import SHARES_PER_JOB
 from zlb.core.work import Pattern, Row
-from zlb.protocols.evidence import Evidence
+from zlb.protocols.evidence import ROW_BYTES, SHARE_BYTES, Evidence, thinner
+from zlb.protocols.examiner import is_share_pattern, share_pattern
 from zlb.protocols.intervals import IntervalSet
 
 A, B = NodeId("a"), NodeId("b")
@@ -116,3 +118,40 @@ def test_whatever_the_order_each_integer_has_the_row_of_whoever_searched_it_last
     for row in rows:
         assert row.pattern is not None and row.shares == shares(row.pattern, row.start, row.stop)
     assert list(rows) == sorted(rows, key=lambda row: row.start)
+
+
+def test_taken_rows_are_those_that_fit_and_are_forgotten() -> None:
+    evidence = Evidence()
+    for n in range(4):
+        add(evidence, A, ONE, (10 * n, 10 * n + 8))
+    (one,) = evidence.rows(IntervalSet([(0, 8)]))
+    spans, rows = evidence.take([(0, 8), (9, 25), (30, 60)], 2 * (ROW_BYTES + SHARE_BYTES * len(one.shares)))
+    assert [(row.start, row.stop) for row in rows] == [(0, 8), (10, 18)]
+    assert spans == [(0, 8), (9, 20)]
+    spans, rows = evidence.take([(20, 25), (30, 60)], 1)  # one at least
+    assert [(row.start, row.stop) for row in rows] == [(20, 25)] and spans == [(20, 25)]
+    spans, rows = evidence.take([(30, 60)], 1 << 20)
+    assert [(row.start, row.stop) for row in rows] == [(30, 38)] and spans == [(30, 60)]
+    assert [(row.start, row.stop) for row in evidence.rows()] == [(25, 28)]
+
+
+@settings(max_examples=100)
+@given(st.integers(0, (1 << 32) - 1), st.integers(1, 1 << 20), st.integers(0, 1000))
+def test_thinned_rows_keep_about_as_many_shares_as_there_is_room_for(
+    share: int, size: int, seed: int
+) -> None:
+    words = [random.Random(seed + n).getrandbits(32) for n in range(4096)]
+    pattern = share_pattern(share, 7)
+    all_of_them = tuple(n for n in range(4096) if words[n] & 7 == pattern.value)
+    thin = thinner(size * SHARES_PER_JOB, share, words.__getitem__)
+    evidence = Evidence(thin=thin)
+    evidence.add(A, pattern, [(0, 4096)], all_of_them, 5)
+    (row,) = evidence.rows()
+    assert row.pattern is not None and is_share_pattern(share, row.pattern) and row.pattern.mask >= 7
+    assert row.shares == tuple(n for n in range(4096) if words[n] & row.pattern.mask == row.pattern.value)
+    assert 2**-0.51 < (row.pattern.mask + 1) / max(8, size) < 2**0.51
+
+
+def test_the_word_of_a_worker_is_not_thinned() -> None:
+    row = Row(0, 9, A, None, (), 5)
+    assert thinner(1 << 60, 0, None)(row) is row and thinner(1 << 60, 0, lambda n: n)(row) is row

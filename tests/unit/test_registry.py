@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zlb.core.ids import NodeId
+from zlb.core.ids import JobId, NodeId
 from zlb.core.limits import ENDED_JOBS_MAX
 from zlb.core.timers import NEVER
 from zlb.core.work import StopRule
@@ -74,6 +74,106 @@ def test_checkpoints_unite_and_may_be_repeated(registry: Registry) -> None:
     assert (entry.done, entry.hits) == ([(0, 40), (220, 5)], {7: b"d"})
     assert (entry.tested, entry.recomputed) == (60, 5)
     assert left(entry) == [(40, 100), (200, 220), (225, 250)]
+
+
+def test_a_late_copy_of_an_older_checkpoint_changes_nothing(registry: Registry) -> None:
+    first = r.Checkpoint("j-1", 1, ((0, 30),), (), 30, 0, number=1)
+    told(registry, first)
+    told(registry, r.Checkpoint("j-1", 1, (), (), 30, 30, ((0, 30),), number=2))
+    assert told(registry, first) is None and registry.jobs["j-1"].done == []
+    told(registry, r.Assign("j-1", "p-2", 2))
+    told(registry, r.Checkpoint("j-1", 2, ((0, 30),), (), 60, 30, number=1))  # they are numbered anew
+    assert registry.jobs["j-1"].done == [(0, 30)]
+
+
+# -- evidence
+
+
+def row(
+    start: int, stop: int, worker: str = "p-1", shares: tuple[int, ...] = (), at_ns: int = 0
+) -> r.WireRow:
+    return r.WireRow(start, stop - start, worker, (7, 1), shares, at_ns)
+
+
+def searched(number: int, *rows: r.WireRow, undone: tuple[r.WireSpan, ...] = ()) -> r.Checkpoint:
+    done = tuple((one.start, one.count) for one in rows)
+    return r.Checkpoint("j-2", 1, done, (), 0, 0, undone, number, rows)
+
+
+@pytest.fixture
+def certified(registry: Registry) -> Registry:
+    """Another job, which is to be certified, submitted at 10."""
+    told(registry, submit("j-2", certified=True), 10)
+    told(registry, r.Assign("j-2", "p-1", 1), 11)
+    return registry
+
+
+def kept(registry: Registry, job: str = "j-2") -> list[r.WireRow]:
+    return [r.wire_row(one) for one in registry.evidence[JobId(job)].rows()]
+
+
+def test_evidence_is_kept_of_jobs_that_are_to_be_certified_with_log_time(certified: Registry) -> None:
+    told(certified, searched(1, row(0, 30, shares=(1, 9), at_ns=999)), 15)
+    told(certified, searched(2, row(40, 50)), 17)
+    assert kept(certified) == [row(0, 30, shares=(1, 9), at_ns=5), row(40, 50, at_ns=7)]
+    told(certified, r.Checkpoint("j-1", 1, ((0, 30),), (), 0, 0, (), 1, (row(0, 30),)))
+    assert certified.evidence.keys() == {"j-2"}
+
+
+def test_evidence_is_about_what_is_done_and_wanted(certified: Registry) -> None:
+    told(
+        certified,
+        r.Checkpoint("j-2", 1, ((90, 120),), (), 0, 0, (), 1, (row(80, 230, shares=(81, 97, 201)),)),
+    )
+    assert kept(certified) == [row(90, 100, shares=(97,), at_ns=0), row(200, 210, shares=(201,), at_ns=0)]
+
+
+def test_evidence_of_what_is_undone_is_gone(certified: Registry) -> None:
+    told(certified, searched(1, row(0, 30, shares=(1, 9, 25))), 10)
+    told(certified, searched(2, undone=((5, 10),)), 10)
+    assert kept(certified) == [row(0, 5, shares=(1,)), row(15, 30, shares=(25,))]
+
+
+def test_evidence_that_comes_last_counts_whoever_was_first(certified: Registry) -> None:
+    told(certified, searched(1, row(0, 30, "liar", (1,))), 10)
+    told(certified, searched(2, row(10, 30, "honest", (17, 25))), 10)  # undone and done in one second
+    assert kept(certified) == [row(0, 10, "liar", (1,)), row(10, 30, "honest", (17, 25))]
+    told(certified, searched(1, row(0, 30, "liar", (1,))), 10)
+    assert len(kept(certified)) == 2
+
+
+def test_evidence_has_a_bound_and_then_there_is_none(
+    certified: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ROWS_BYTES_PER_JOB_MAX", 3 * 128)
+    told(certified, searched(1, *(row(n, n + 1) for n in (0, 2, 4))), 10)
+    assert len(kept(certified)) == 3
+    told(certified, searched(2, row(6, 7)), 10)
+    assert not certified.evidence and len(certified.jobs["j-2"].done) == 4
+    told(certified, searched(3, row(8, 9)), 10)
+    assert len(certified.jobs["j-2"].done) == 5
+
+
+def test_evidence_is_forgotten_with_its_job(certified: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ENDED_JOBS_MAX", 1)
+    told(certified, submit("j-3"))
+    for job in ("j-2", "j-3"):
+        assert "j-2" in certified.evidence
+        told(certified, r.Steer(job, Status.CANCELLED))
+    assert not certified.evidence
+
+
+def test_evidence_is_in_the_snapshot(certified: Registry) -> None:
+    top = (1 << 64) - 10
+    told(certified, submit("j-3", spans=((top, 9),), certified=True))
+    told(certified, searched(1, row(0, 30, shares=(1, 9))))
+    told(certified, r.Assign("j-3", "p-1", 1))
+    word = r.WireRow(top, 9, "p-2", None, ())
+    told(certified, r.Checkpoint("j-3", 1, ((top, 9),), (), 0, 0, (), 1, (word,)))
+    again = Registry()
+    again.restore(certified.snapshot())
+    assert again.snapshot() == certified.snapshot() and kept(again) == kept(certified)
+    assert kept(again, "j-3") == [word]
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 3])

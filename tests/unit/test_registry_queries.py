@@ -195,3 +195,40 @@ def test_what_a_checkpoint_says_beyond_its_job_is_of_no_account() -> None:
     registry = grown(submit(), c.Assign("j", "p1", 1), wild)
     assert line(registry).done == line(registry).size == 150
     Registry().restore(registry.snapshot())
+
+
+# -- evidence
+
+
+def row(n: int, shares: int = 0) -> c.WireRow:
+    return c.WireRow(10 * n, 5, "p1", (7, 1), tuple(range(10 * n, 10 * n + shares)), 0)
+
+
+def evidenced(*rows: c.WireRow) -> Registry:
+    done = tuple((one.start, one.count) for one in rows)
+    job = submit(spans=((0, 1 << 40),), certified=True)
+    return grown(job, c.Assign("j", "p1", 1), c.Checkpoint("j", 1, done, (), 0, 0, (), 1, rows))
+
+
+def test_evidence_comes_in_pages_of_which_each_fits_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(q, "ROWS_BYTES_MAX", 3 * 128)
+    registry, got = evidenced(*map(row, range(8))), list[c.WireRow]()
+    while len(got) < 8:
+        found = told(registry, q.ReadEvidence("j", len(got)), q.Evidenced)
+        assert found.count == 8 and found.coordinator == "p1" and 0 < len(found.rows) <= 3
+        got += found.rows
+    assert [(one.start, one.count) for one in got] == [(10 * n, 5) for n in range(8)]
+    assert told(registry, q.ReadEvidence("j", 8), q.Evidenced).rows == ()
+
+
+def test_one_row_comes_though_it_is_longer_than_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(q, "ROWS_BYTES_MAX", 100)
+    assert len(told(evidenced(row(0, 5), row(1)), q.ReadEvidence("j", 0), q.Evidenced).rows) == 1
+
+
+def test_there_is_no_evidence_of_other_jobs_or_if_there_was_too_much() -> None:
+    assert told(grown(submit()), q.ReadEvidence("j", 0), q.Evidenced) is Denied.NO_EVIDENCE
+    assert told(grown(submit()), q.ReadEvidence("x", 0), q.Evidenced) is Denied.NO_SUCH_JOB
+    registry = evidenced(row(0))
+    registry.evidence.clear()
+    assert told(registry, q.ReadEvidence("j", 0), q.Evidenced) is Denied.TOO_MUCH_EVIDENCE

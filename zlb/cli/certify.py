@@ -30,16 +30,24 @@ class Certifying:
     """Gathers what a certificate of `job` needs besides its rows; raises as `writable` does, before anything begins.
 
     `verify` is how results are checked, one of `protocols.certificate.CHECKS`; `word` the kernel's, if it has samples.
+    The job begins now, unless it `started_unix_ns`.
     """
 
     def __init__(
-        self, path: Path, job: Job, verify: str, word: Callable[[int], int] | None, state_dir: Path
+        self,
+        path: Path,
+        job: Job,
+        verify: str,
+        word: Callable[[int], int] | None,
+        state_dir: Path,
+        started_unix_ns: int | None = None,
     ) -> None:
         writable(path, state_dir)
-        self._path, self._job, self._state_dir = path, job, state_dir
+        self.path = path
+        self._job, self._state_dir = job, state_dir
         self._verify, self._word = verify, word
         self._hits: list[Hit] = []
-        self._started_unix_ns = time.time_ns()
+        self._started_unix_ns = time.time_ns() if started_unix_ns is None else started_unix_ns
 
     def heard(self, on_event: Callable[[Event], None]) -> Callable[[Event], None]:
         """A listener that also notes hits."""
@@ -70,7 +78,7 @@ class Certifying:
             coordinator=ended.coordinator,
             key=b"",
         )
-        write(self._path, certificate, self._state_dir)
+        write(self.path, certificate, self._state_dir)
 
 
 def writable(path: Path, state_dir: Path | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -116,7 +117,15 @@ def wait(ctx: click.Context, /, **given: Any) -> None:
 
 @shared.subcommand("result")
 @_job(open_only=False)
+@option(
+    "--certificate",
+    heading=OUTPUT,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write who searched what, signed, for zlb verify, of a job submitted with --certificate.",
+)
 @shared.asking(AT, AS_SUBMIT)
+@shared.state_dir_option(OUTPUT, "The key of this machine, for --certificate.")
 @shared.common_options(OUTPUT, quiet="No summary.", verbose="Say what happens, on stderr.")
 @shared.version_option("zlb result")
 @click.pass_context
@@ -124,7 +133,8 @@ def result(ctx: click.Context, /, **given: Any) -> None:
     """Print the hits a job has brought, and how it ended; exit code 4 if it has not ended."""
     from zlb.cli import tracked
 
-    ctx.exit(tracked.result(given["job"], _endpoints(given), _manner(given | {"progress": "none"})))
+    to = given["certificate"], given["state_dir"]
+    ctx.exit(tracked.result(given["job"], _endpoints(given), _manner(given | {"progress": "none"}), *to))
 
 
 @shared.subcommand("cancel")

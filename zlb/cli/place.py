@@ -15,10 +15,7 @@ from zlb.core.config import Method, Scheme
 from zlb.core.ids import Endpoint
 from zlb.core.limits import TEXT_BYTES_MAX
 
-_WITH_PEERS = {
-    "certificate": "a job at trackers has many coordinators",
-    "scheme": "jobs at trackers go by factoring",
-}
+_WITH_PEERS = {"scheme": "jobs at trackers go by factoring"}
 _WITH_TRACKERS = ("detach", "priority", "deadline")
 
 

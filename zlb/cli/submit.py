@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,7 +19,10 @@ from zlb.cli.place import Where, checked, placed, settled
 from zlb.core.config import CoordinatorConfig
 from zlb.core.errors import ZlbError
 from zlb.core.limits import INTEGERS_MAX, PRIORITY_DEFAULT
-from zlb.core.work import StopRule
+from zlb.core.work import Oracle, StopRule
+
+if TYPE_CHECKING:
+    from zlb.cli.certify import Certifying
 
 UNSAID = types.ChunkSize(None, None)
 SEARCH, STOP, RUN, WHERE, OUTPUT = "What to search", "When to stop", "How to run", "Where", "Output"
@@ -167,7 +170,7 @@ Exit codes: 0 found or --all done, 2 usage, 3 range exhausted, 4 timeout,
     heading=RUN,
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Write who searched what, signed, for zlb verify.",
+    help="Write who searched what, signed, for zlb verify; with --detach zlb result does.",
 )
 @option(
     "--scheme",
@@ -325,7 +328,7 @@ def _print_plan(asked: Asked, place: Where, given: dict[str, Any]) -> None:
 
 def _run_tracked(asked: Asked, place: Where, given: dict[str, Any]) -> int:
     """Hand the job to the trackers; returns the exit code."""
-    from zlb.cli import tracked
+    from zlb.cli import run, tracked
 
     chunk, verification = given["chunk"] or UNSAID, given["verify"]
     order = tracked.Order(
@@ -335,9 +338,12 @@ def _run_tracked(asked: Asked, place: Where, given: dict[str, Any]) -> int:
         chunk_count=chunk.count or 0,
         verify=verification.method,
         copies=verification.copies,
+        certified=given["certificate"] is not None,
     )
     manner = tracked.Manner(given["json"], given["progress"], given["quiet"], given["verbose"])
-    return tracked.submit(asked, place.trackers, order, manner, given["detach"], given["timeout"])
+    certificate = _certifying(asked, run.state_dir(place.state_dir), given)
+    until = given["detach"], given["timeout"]
+    return tracked.submit(asked, place.trackers, order, manner, *until, certificate)
 
 
 def _run(asked: Asked, place: Where, given: dict[str, Any]) -> int:
@@ -348,14 +354,7 @@ def _run(asked: Asked, place: Where, given: dict[str, Any]) -> int:
 
     quiet, verbose = given["quiet"], given["verbose"]
     grid = run.Grid(place.peers, place.slots, run.state_dir(place.state_dir))
-    assert asked.puzzle.kernel is not None
-    oracle = oracle_of(asked.puzzle.kernel, asked.puzzle.params)
-    certificate = None
-    if given["certificate"] is not None:
-        from zlb.cli.certify import Certifying
-
-        checks = given["verify"].text
-        certificate = Certifying(given["certificate"], asked.job, checks, oracle.word, grid.state_dir)
+    oracle, certificate = _oracle(asked), _certifying(asked, grid.state_dir, given)
     screen = open_screen(given["progress"], asked, quiet, _cancel)
     results = JsonResults(asked, screen, verbose) if given["json"] else Results(asked, screen)
     report = Report(results, max(len(place.peers), 1), quiet, verbose)
@@ -367,7 +366,7 @@ def _run(asked: Asked, place: Where, given: dict[str, Any]) -> int:
         if certificate is not None:
             certificate.write(ended)
             if not quiet:
-                screen.say(f"certificate: zlb verify {given['certificate']}")
+                screen.say(f"certificate: zlb verify {certificate.path}")
     except ZlbError as error:
         if str(error) in report.refusals:  # has been said already
             return error.exit_code
@@ -376,6 +375,20 @@ def _run(asked: Asked, place: Where, given: dict[str, Any]) -> int:
         screen.close()
         screen.raise_failure()
     return exit_code(ended)
+
+
+def _oracle(asked: Asked) -> Oracle:
+    assert asked.puzzle.kernel is not None, "who submits a job has its kernel"
+    return oracle_of(asked.puzzle.kernel, asked.puzzle.params)
+
+
+def _certifying(asked: Asked, state_dir: Path, given: dict[str, Any]) -> Certifying | None:
+    """What will write the certificate, if one is asked for."""
+    if given["certificate"] is None:
+        return None
+    from zlb.cli.certify import Certifying
+
+    return Certifying(given["certificate"], asked.job, given["verify"].text, _oracle(asked).word, state_dir)
 
 
 def _config(given: dict[str, Any]) -> CoordinatorConfig:

@@ -7,20 +7,28 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from zlb.cli import human, run, trackers
 from zlb.cli.asked import Asked
+from zlb.cli.certify import Certifying
 from zlb.cli.follow import INTERRUPTED, TIMEOUT, Follower, describe, standing
+from zlb.cli.oracles import oracle_of
 from zlb.cli.recalled import recalled
 from zlb.cli.report import JsonResults, Report, Results, exit_code
 from zlb.cli.screen import Screen, open_screen
+from zlb.cli.types import Verification
 from zlb.core.config import Method
 from zlb.core.errors import ExitCode, ZlbError
-from zlb.core.events import JobEnded
-from zlb.core.ids import Endpoint, JobId
+from zlb.core.events import Event, JobEnded
+from zlb.core.ids import Endpoint, JobId, NodeId
 from zlb.core.limits import PRIORITY_DEFAULT
+from zlb.core.work import Row
 from zlb.protocols import commands, queries
 from zlb.protocols.commands import Denied
+
+NOBODY = "nobody"
+"""Coordinated a job that ended before any peer did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +41,7 @@ class Order:
     chunk_count: int = 0
     verify: Method = Method.SHARES
     copies: int = 1
+    certified: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +61,15 @@ def submit(
     manner: Manner,
     detach: bool,
     timeout_ns: int | None,
+    certificate: Certifying | None,
 ) -> int:
     """Put the job into the log, and unless `detach` follow it; interrupted, timed out or unread, it is cancelled."""
     asked = replace(asked, tracked=True)
     command = _command(asked, order)
     trackers.require_fit(command)
     with trackers.Trackers(endpoints) as asking, _reported(asked, manner) as (screen, report):
-        follower = _follower(asking, asked, screen, report, timeout_ns)
+        listen = report.on_event if certificate is None else certificate.heard(report.on_event)
+        follower = _follower(asking, asked, screen, listen, timeout_ns)
         with run.signals(follower.leave):
             _enter(asking, command, follower)
             if (
@@ -70,10 +81,13 @@ def submit(
                 screen.say("no peer has joined yet: the job waits for one")
             if manner.json or not detach:
                 report.accept(peers or 0)
+            if detach and certificate is not None and not manner.quiet:
+                screen.say(f"certificate: zlb result {asked.job.id} --certificate {certificate.path}")
             if detach:
                 return ExitCode.FOUND
             ended = follower.follow() or _cancelled(follower, asked)
         report.end(ended)
+        _certify(asking, ended, certificate, screen, manner)
         return exit_code(ended)
 
 
@@ -82,7 +96,7 @@ def wait(job: JobId, endpoints: tuple[Endpoint, ...], manner: Manner, timeout_ns
     with trackers.Trackers(endpoints) as asking:
         asked = recalled(describe(asking, job))
         with _reported(asked, manner) as (screen, report):
-            follower = _follower(asking, asked, screen, report, timeout_ns)
+            follower = _follower(asking, asked, screen, report.on_event, timeout_ns)
             with run.signals(follower.leave):
                 asking.unwanted = follower.over
                 report.accept(_peers(asking) or 0)
@@ -96,19 +110,26 @@ def wait(job: JobId, endpoints: tuple[Endpoint, ...], manner: Manner, timeout_ns
             return ExitCode.TIMEOUT if follower.left == TIMEOUT else ExitCode.INTERRUPTED
 
 
-def result(job: JobId, endpoints: tuple[Endpoint, ...], manner: Manner) -> int:
-    """What the job has brought so far; TIMEOUT if that may not be all."""
+def result(
+    job: JobId, endpoints: tuple[Endpoint, ...], manner: Manner, file: Path | None, state_dir: Path | None
+) -> int:
+    """What the job has brought so far, and once it has ended its certificate, if there is a `file` for it; TIMEOUT if
+    it has not ended."""
     with trackers.Trackers(endpoints) as asking:
-        asked = recalled(describe(asking, job))
+        spec = describe(asking, job)
+        asked = recalled(spec)
+        certificate = None if file is None else _certifying(spec, asked, file, run.state_dir(state_dir))
         with _reported(asked, manner) as (screen, report):
             seen: list[queries.JobLine] = []
-            follower = _follower(asking, asked, screen, report, None, seen.append)
+            listen = report.on_event if certificate is None else certificate.heard(report.on_event)
+            follower = _follower(asking, asked, screen, listen, None, seen.append)
             with run.signals(follower.leave):
                 asking.unwanted = follower.over
                 report.accept(_peers(asking) or 0)
                 ended = follower.look()
             if ended is not None:
                 report.end(ended)
+                _certify(asking, ended, certificate, screen, manner)
                 return exit_code(ended)
             so_far = f"{human.count(seen[-1].hits, 'hit')} after {human.share(seen[-1].done, seen[-1].size)}"
             screen.say(f"{asked.title} has not ended, it is {seen[-1].status.value}: {so_far} of the range")
@@ -133,6 +154,7 @@ def _command(asked: Asked, order: Order) -> commands.Submit:
         submitted_wall_ns=time.time_ns(),
         verify=order.verify,
         copies=order.copies,
+        certified=order.certified,
     )
 
 
@@ -166,7 +188,7 @@ def _follower(
     asking: trackers.Trackers,
     asked: Asked,
     screen: Screen,
-    report: Report,
+    on_event: Callable[[Event], None],
     timeout_ns: int | None,
     on_line: Callable[[queries.JobLine], None] = lambda line: None,
 ) -> Follower:
@@ -174,7 +196,37 @@ def _follower(
         screen.standing = standing(line)
         on_line(line)
 
-    return Follower(asking, asked.job.id, report.on_event, screen.say, on_line_too, timeout_ns)
+    return Follower(asking, asked.job.id, on_event, screen.say, on_line_too, timeout_ns)
+
+
+def _certifying(spec: commands.Submit, asked: Asked, file: Path, state_dir: Path) -> Certifying:
+    """What will write the certificate of a job that was submitted before."""
+    if not spec.certified:
+        raise trackers.denied(Denied.NO_EVIDENCE, spec.job)
+    if asked.puzzle.kernel is None:
+        raise ZlbError(f"no certificate: kernel {spec.kernel} is not installed here", ExitCode.FAILED)
+    word = oracle_of(asked.puzzle.kernel, asked.puzzle.params).word
+    checks = Verification(spec.verify, spec.copies).text
+    return Certifying(file, asked.job, checks, word, state_dir, spec.submitted_wall_ns)
+
+
+def _certify(
+    asking: trackers.Trackers, ended: JobEnded, certificate: Certifying | None, screen: Screen, manner: Manner
+) -> None:
+    """Write what the log says of who searched what."""
+    if certificate is None:
+        return
+    rows = list[Row]()
+    while True:
+        found = asking.ask(queries.ReadEvidence(ended.job, len(rows)), queries.Evidenced)
+        if isinstance(found, Denied):
+            raise trackers.denied(found, ended.job)
+        rows += map(commands.row_of, found.rows)
+        if len(rows) >= found.count:
+            break
+    certificate.write(ended._replace(rows=tuple(rows), coordinator=NodeId(found.coordinator or NOBODY)))
+    if not manner.quiet:
+        screen.say(f"certificate: zlb verify {certificate.path}")
 
 
 def _cancelled(follower: Follower, asked: Asked) -> JobEnded:

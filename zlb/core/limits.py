@@ -78,6 +78,15 @@ PRIORITY_DEFAULT = 5
 SPANS_PER_CHECKPOINT_MAX = 4_096
 HITS_PER_CHECKPOINT_MAX = 2_400
 """News of one checkpoint: 74 KB of spans and 182 KB of hits at 76 bytes each, which fits an entry of the log."""
+HIT_BYTES = 76
+ROWS_BYTES_MAX = 128 * 1024
+"""Rows of evidence in one checkpoint with few hits, and in one answer."""
+ROW_SHARES_MAX = 1_024
+"""Shares of one row: a row that grows is copied."""
+SHARES_PER_JOB = 8_192
+"""Shares that the tracker keeps of a job on average, some 74 KB: that a fifteenth was skipped shows."""
+ROWS_BYTES_PER_JOB_MAX = 4 << 20
+"""Rows that the tracker keeps of a job, in every snapshot, too. Of a job with more there is no certificate."""
 
 # A replicated log.
 REPLICAS_MAX = 32
@@ -132,4 +141,4 @@ assert MESSAGE_BYTES_MAX >= 64 * HITS_PER_REPORT_MAX + 32 * SPANS_PER_PART_MAX +
 assert LEASES_PER_MESSAGE_MAX >= 2 * SLOTS_MAX
 assert SLICE_NS >= 2 * STOP_NS_MAX
 assert MESSAGE_BYTES_MAX >= 2 * (ENTRY_BYTES_MAX + BATCH_BYTES_MAX)
-assert ENTRY_BYTES_MAX >= 76 * HITS_PER_CHECKPOINT_MAX + 18 * SPANS_PER_CHECKPOINT_MAX + 1024
+assert ENTRY_BYTES_MAX >= HIT_BYTES * HITS_PER_CHECKPOINT_MAX + 18 * SPANS_PER_CHECKPOINT_MAX + 1024

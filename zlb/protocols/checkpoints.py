@@ -6,8 +6,14 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from zlb.core.ids import NodeId, Span
-from zlb.core.limits import HITS_PER_CHECKPOINT_MAX, SPANS_PER_CHECKPOINT_MAX
-from zlb.core.work import Hit
+from zlb.core.limits import (
+    HIT_BYTES,
+    HITS_PER_CHECKPOINT_MAX,
+    ROWS_BYTES_MAX,
+    SPANS_PER_CHECKPOINT_MAX,
+)
+from zlb.core.work import Hit, Row
+from zlb.protocols.evidence import ROW_BYTES_MAX, Evidence
 from zlb.protocols.intervals import IntervalSet
 
 
@@ -40,12 +46,16 @@ class Delta(NamedTuple):
     reports: tuple[Received, ...]
     undone: tuple[Span, ...] = ()
     """Of what an earlier checkpoint says is done."""
+    rows: tuple[Row, ...] = ()
+    """Evidence for what is done, if it is kept."""
 
 
 class Checkpoints:
     """Gathers news and gives it out in pieces that fit the log. Hits come before the integers they lie in."""
 
     def __init__(self) -> None:
+        self.evidence: Evidence | None = None
+        """Whose rows go along with the integers they are about."""
         self._done = IntervalSet()
         self._undone = IntervalSet()
         self._hits: list[Hit] = []
@@ -74,16 +84,19 @@ class Checkpoints:
     def take(self) -> Delta:
         """The next piece."""
         hits, self._hits = self._hits[:HITS_PER_CHECKPOINT_MAX], self._hits[HITS_PER_CHECKPOINT_MAX:]
-        if self._hits:
+        room = min(ROWS_BYTES_MAX, HIT_BYTES * (HITS_PER_CHECKPOINT_MAX - len(hits)))
+        if self._hits or (self.evidence is not None and room < ROW_BYTES_MAX):
             return Delta((), tuple(hits), ())
-        done = list(self._done)[:SPANS_PER_CHECKPOINT_MAX]
+        done, rows = list(self._done)[:SPANS_PER_CHECKPOINT_MAX], tuple[Row, ...]()
+        if self.evidence is not None:
+            done, rows = self.evidence.take(done, room)
         for start, stop in done:
             self._done.remove(start, stop)
         reports: tuple[Received, ...] = ()
         if not self._done:
             reports = tuple(self._reports)
             self._reports.clear()
-        undone = tuple(self._undone)[:SPANS_PER_CHECKPOINT_MAX]
+        undone = tuple(self._undone)[: SPANS_PER_CHECKPOINT_MAX - len(done)]
         for start, stop in undone:
             self._undone.remove(start, stop)
-        return Delta(tuple(done), tuple(hits), reports, undone)
+        return Delta(tuple(done), tuple(hits), reports, undone, rows)

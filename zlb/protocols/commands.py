@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from zlb.core.config import Method
+from zlb.core.ids import NodeId
 from zlb.core.limits import (
     COPIES_MAX,
     ENDPOINT_BYTES_MAX,
@@ -18,11 +19,12 @@ from zlb.core.limits import (
     TEXT_BYTES_MAX,
 )
 from zlb.core.message import Count, Name
-from zlb.core.work import StopRule
+from zlb.core.work import Pattern, Row, StopRule
 
 WireSpan = tuple[Count, Annotated[int, Meta(ge=1)]]
 """Start and count: an end of 2^64 would not fit."""
 WireHit = tuple[Count, bytes]
+Word = Annotated[int, Meta(ge=0, lt=1 << 32)]
 Text = Annotated[str, Meta(max_length=TEXT_BYTES_MAX)]
 Where = Annotated[str, Meta(max_length=ENDPOINT_BYTES_MAX)]
 Priority = Annotated[int, Meta(ge=0, le=PRIORITY_MAX)]
@@ -54,6 +56,8 @@ class Denied(StrEnum):
     MALFORMED = "not a command of the registry"
     TOO_MANY_HITS = "a job has no more hits than that"
     TOO_MANY_JOBS = "there are as many open jobs as there can be"
+    NO_EVIDENCE = "the job was submitted without --certificate"
+    TOO_MUCH_EVIDENCE = "the job has more evidence than trackers keep"
 
 
 class Command(Struct, frozen=True, array_like=True, tag=True):
@@ -108,6 +112,8 @@ class Submit(Command, frozen=True):
     verify: Method = Method.SHARES
     copies: Annotated[int, Meta(ge=1, le=COPIES_MAX)] = 1
     """How its results are checked, and how many peers search each integer."""
+    certified: bool = False
+    """Whether evidence is kept, for a certificate."""
 
 
 class Steer(Command, frozen=True):
@@ -132,8 +138,21 @@ class Assign(Command, frozen=True):
     epoch: Count
 
 
+class WireRow(Struct, frozen=True, array_like=True):
+    """Evidence: `count` integers from `start` on were searched by `worker`; `shares` match the pattern, mask and value,
+    if there is one. `at_ns` is log time since the job was submitted: the registry's, whatever a coordinator says."""
+
+    start: Count
+    count: Annotated[int, Meta(ge=1)]
+    worker: Name
+    pattern: tuple[Word, Word] | None
+    shares: tuple[Count, ...]
+    at_ns: Count = 0
+
+
 class Checkpoint(Command, frozen=True):
-    """What a coordinator knows to be done since its last one; repeating it does no harm."""
+    """What a coordinator knows to be done since its last one. The `number` of each is higher than that of the one
+    before: a copy that comes late changes nothing."""
 
     job: Name
     epoch: Count
@@ -145,6 +164,9 @@ class Checkpoint(Command, frozen=True):
     """Of these at most so many were searched more than once."""
     undone: tuple[WireSpan, ...] = ()
     """Not done after all, whatever was said before: whoever did it is not believed."""
+    number: Count = 0
+    rows: tuple[WireRow, ...] = ()
+    """Evidence for what is done, if the job is to be certified."""
 
 
 class Finish(Command, frozen=True):
@@ -157,6 +179,18 @@ class Finish(Command, frozen=True):
 
 
 Commands = Join | Leave | Listen | Tick | Submit | Steer | Prioritise | Assign | Checkpoint | Finish
+
+
+def wire_row(row: Row) -> WireRow:
+    """A row as it travels."""
+    pattern = None if row.pattern is None else (row.pattern.mask, row.pattern.value)
+    return WireRow(row.start, row.stop - row.start, row.worker, pattern, row.shares, row.at_ns)
+
+
+def row_of(row: WireRow) -> Row:
+    """A row that has travelled."""
+    pattern = None if row.pattern is None else Pattern(*row.pattern)
+    return Row(row.start, row.start + row.count, NodeId(row.worker), pattern, row.shares, row.at_ns)
 
 
 _decode_result = msgspec.msgpack.Decoder(tuple[bool, Any]).decode

@@ -44,7 +44,9 @@ class _Office:
     """Of the ask that is out for it; 0: none."""
     coordinator: Coordinator | None = None
     delta: Delta | None = None
-    """Of the checkpoint that is out."""
+    """Of the checkpoint that is out, ..."""
+    checkpoint: int = 0
+    """... and its number."""
     checkpoint_at: int = NEVER
     finish: Finish | None = None
     """Once the job has ended: what remains to be said."""
@@ -287,8 +289,9 @@ class Coordinators(Core):
         done = tuple((start, stop - start) for start, stop in delta.done)
         ledger = coordinator.ledger
         undone = tuple((start, stop - start) for start, stop in delta.undone)
-        counts = ledger.tested, ledger.released
-        checkpoint = Checkpoint(job, office.epoch, done, delta.hits, *counts, undone)
+        counts, rows = (ledger.tested, ledger.released), tuple(map(commands.wire_row, delta.rows))
+        office.checkpoint += 1
+        checkpoint = Checkpoint(job, office.epoch, done, delta.hits, *counts, undone, office.checkpoint, rows)
         office.number = self._tell(now, checkpoint)
 
     def _schedule(self, now: int, office: _Office, coordinator: Coordinator) -> None:
@@ -335,7 +338,9 @@ class Coordinators(Core):
 
 
 def _config(spec: commands.Submit) -> CoordinatorConfig:
-    config = CoordinatorConfig(progress_ns=NEVER, verify=spec.verify, copies=spec.copies, remembers=True)
+    config = CoordinatorConfig(
+        progress_ns=NEVER, verify=spec.verify, copies=spec.copies, remembers=True, rows=spec.certified
+    )
     if spec.chunk_count:
         return replace(config, chunk_count=spec.chunk_count)
     return replace(config, chunk_ns=spec.chunk_ns) if spec.chunk_ns else config

@@ -6,19 +6,30 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 
 from zlb.core.ids import NodeId, Span
+from zlb.core.limits import ROW_SHARES_MAX, SHARES_PER_JOB
 from zlb.core.work import Pattern, Row
-from zlb.protocols.examiner import share_pattern
+from zlb.protocols.examiner import Word, mask_of, share_pattern
 from zlb.protocols.intervals import IntervalSet
 
-ROW_SHARES_MAX = 1024
-"""Shares of one row: a row that grows is copied."""
+ROW_BYTES, SHARE_BYTES = 128, 9
+"""Of a row as it travels, at most, and of each of its shares."""
+ROW_BYTES_MAX = ROW_BYTES + SHARE_BYTES * ROW_SHARES_MAX
 
 
 class Evidence:
-    """Rows that do not overlap, in ascending order; neighbours that differ in nothing else become one."""
+    """Rows that do not overlap, in ascending order; neighbours that differ in nothing else become one.
 
-    def __init__(self) -> None:
-        self._rows: list[Row] = []
+    It may begin with such `rows`; `thin` tells what of a new one is kept.
+    """
+
+    def __init__(self, rows: Iterable[Row] = (), thin: Callable[[Row], Row] = lambda row: row) -> None:
+        self._rows = list(rows)
+        self._thin = thin
+
+    @property
+    def size(self) -> int:
+        """Bytes, at most, of all rows as they travel."""
+        return sum(map(_size, self._rows))
 
     def add(
         self,
@@ -31,7 +42,7 @@ class Evidence:
         """`worker` has searched `spans`, which nobody had, and found these shares there, ascending."""
         for start, stop in spans:
             mine = tuple(shares[bisect_left(shares, start) : bisect_left(shares, stop)]) if pattern else ()
-            row = Row(start, stop, worker, pattern, mine, at_ns)
+            row = self._thin(Row(start, stop, worker, pattern, mine, at_ns))
             first = last = bisect_right(self._rows, start, key=lambda other: other.start)
             if first and _continues(before := self._rows[first - 1], row):
                 row = row._replace(start=before.start, shares=before.shares + row.shares)
@@ -46,16 +57,22 @@ class Evidence:
         gone = IntervalSet(spans)
         kept = []
         for row in self._rows:
+            cut = gone.overlap(row.start, row.stop)
+            if not cut:
+                kept.append(row)
+                continue
             rest = IntervalSet([(row.start, row.stop)])
-            for start, stop in gone.overlap(row.start, row.stop):
+            for start, stop in cut:
                 rest.remove(start, stop)
             for start, stop in rest:
                 shares = tuple(n for n in row.shares if start <= n < stop)
                 kept.append(row._replace(start=start, stop=stop, shares=shares))
         self._rows = kept
 
-    def rows(self, wanted: IntervalSet) -> tuple[Row, ...]:
+    def rows(self, wanted: IntervalSet | None = None) -> tuple[Row, ...]:
         """All rows, as far as their integers are wanted."""
+        if wanted is None:
+            return tuple(self._rows)
         rows = []
         for row in self._rows:
             for start, stop in wanted.overlap(row.start, row.stop):
@@ -63,8 +80,42 @@ class Evidence:
                 rows.append(row._replace(start=start, stop=stop, shares=shares))
         return tuple(rows)
 
+    def take(self, wanted: Sequence[Span], bytes_max: int) -> tuple[list[Span], tuple[Row, ...]]:
+        """As much of the ascending spans as has rows of so many bytes, one row at least, and these rows, which are
+        forgotten. What has no rows goes along."""
+        rows = self.rows(IntervalSet(wanted))
+        fitting = page(rows, 0, bytes_max)
+        taken = list(wanted)
+        if len(fitting) < len(rows):
+            end = rows[len(fitting)].start
+            taken = [(start, min(stop, end)) for start, stop in wanted if start < end]
+        self.remove(taken)
+        return taken, fitting
 
-def alike(rows: Iterable[Row], share: int, word: Callable[[int], int]) -> tuple[Row, ...]:
+
+def page(rows: Sequence[Row], first: int, bytes_max: int) -> tuple[Row, ...]:
+    """So many of the rows, beginning with the first, as have so many bytes when they travel; one at least."""
+    last, size = first, 0
+    while last < len(rows) and (last == first or size + _size(rows[last]) <= bytes_max):
+        size += _size(rows[last])
+        last += 1
+    return tuple(rows[first:last])
+
+
+def thinner(size: int, share: int, word: Word | None) -> Callable[[Row], Row]:
+    """What is kept of rows where there is little room: of a job of `size` integers `limits.SHARES_PER_JOB` shares, or
+    so."""
+    mask = mask_of(size / SHARES_PER_JOB)
+
+    def thin(row: Row) -> Row:
+        if row.pattern is None or word is None:
+            return row
+        return _looked_at(row, share_pattern(share, row.pattern.mask | mask), word)
+
+    return thin
+
+
+def alike(rows: Iterable[Row], share: int, word: Word) -> tuple[Row, ...]:
     """The same rows, all patterns with the most bits that any of them has, and the shares that match that.
 
     A pattern with more bits of the job's `share` word is matched by a part of what matched before: nothing has to be
@@ -72,15 +123,19 @@ def alike(rows: Iterable[Row], share: int, word: Callable[[int], int]) -> tuple[
     """
     rows = tuple(rows)
     pattern = share_pattern(share, max((row.pattern.mask for row in rows if row.pattern), default=0))
-    return tuple(
-        row
-        if row.pattern in (None, pattern)
-        else row._replace(
-            pattern=pattern,
-            shares=tuple(n for n in row.shares if word(n) & pattern.mask == pattern.value),
-        )
-        for row in rows
-    )
+    return tuple(row if row.pattern is None else _looked_at(row, pattern, word) for row in rows)
+
+
+def _looked_at(row: Row, pattern: Pattern, word: Word) -> Row:
+    """The row with a pattern of as many bits or more."""
+    if row.pattern == pattern:
+        return row
+    shares = tuple(n for n in row.shares if word(n) & pattern.mask == pattern.value)
+    return row._replace(pattern=pattern, shares=shares)
+
+
+def _size(row: Row) -> int:
+    return ROW_BYTES + SHARE_BYTES * len(row.shares)
 
 
 def _continues(before: Row, row: Row) -> bool:

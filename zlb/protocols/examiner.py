@@ -106,12 +106,12 @@ class Examiner:
         if self._word is None or self.method is Method.NONE:
             return NO_TERMS
         count = sum(stop - start for start, stop in spans)
-        patterns = [share_pattern(self._share, _mask(max(count, rate) / SHARES))]
+        patterns = [share_pattern(self._share, mask_of(max(count, rate) / SHARES))]
         spot = self.method is Method.SPOT and len(spans) == 1 and count >= BLOCKS
         planted = []
         while len(patterns) < PATTERNS_MAX - spot:
             n = self._drawn(spans, count)
-            mask = _mask(count / DECOYS)
+            mask = mask_of(count / DECOYS)
             planted.append((len(patterns), n))
             patterns.append(Pattern(mask, self._word(n) & mask))
         if spot:
@@ -153,7 +153,7 @@ class Examiner:
         return ""
 
     def _pattern(self, one_in: float) -> Pattern:
-        mask = _mask(one_in)
+        mask = mask_of(one_in)
         return Pattern(mask, self._rng.getrandbits(WORD_BITS) & mask)
 
     def _drawn(self, spans: Sequence[Span], count: int) -> int:
@@ -189,7 +189,7 @@ def chance(pattern: Pattern) -> float:
     return 2.0 ** -pattern.mask.bit_count()
 
 
-def _mask(one_in: float) -> int:
-    """Low bits that one of `one_in` words matches, or so."""
+def mask_of(one_in: float) -> int:
+    """Low bits in which one of `one_in` words is like another, or so."""
     bits = round(log2(one_in)) if one_in > 1 else 0
     return (1 << max(DENSE_BITS, min(bits, WORD_BITS))) - 1

@@ -22,7 +22,7 @@ from zlb.core.node import Core
 from zlb.core.work import Hit, Job, Oracle, StopRule
 from zlb.protocols.checkpoints import Checkpoints
 from zlb.protocols.crew import Crew, Hand
-from zlb.protocols.evidence import Evidence
+from zlb.protocols.evidence import Evidence, thinner
 from zlb.protocols.examiner import Examiner, share_word
 from zlb.protocols.holdings import FOR_YOU
 from zlb.protocols.intervals import IntervalSet
@@ -67,10 +67,13 @@ class Foreman(Core):
         super().__init__()
         self.job, self.config, self.ledger, self.checkpoints = job, config, ledger, checkpoints
         self.crew = Crew()
-        self.examiner = Examiner(oracle.word, config.verify, rng, share_word(job.id, job.params))
+        share = share_word(job.id, job.params)
+        self.examiner = Examiner(oracle.word, config.verify, rng, share)
         self.spots = Spots(job.id, config, self.examiner, rng)
         self.lessor = Lessor(job.id, config, ledger, self.crew, self.examiner, self.spots)
         self.evidence = Evidence() if config.rows else None
+        if config.rows and checkpoints is not None:
+            self.evidence = checkpoints.evidence = Evidence(thin=thinner(job.size, share, oracle.word))
         self.neighbours: dict[NodeId, None] = {}
         """Who may work for the job."""
         self.hopeless = ""

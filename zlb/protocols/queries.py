@@ -9,10 +9,21 @@ import msgspec
 from msgspec import Struct
 
 from zlb.core.ids import JobId
-from zlb.core.limits import HITS_PER_REPORT_MAX
+from zlb.core.limits import HITS_PER_REPORT_MAX, ROWS_BYTES_MAX
 from zlb.core.message import Count, Name
 from zlb.core.work import StopRule
-from zlb.protocols.commands import Denied, Status, Submit, WireHit, WireSpan, denied, done
+from zlb.protocols.commands import (
+    Denied,
+    Status,
+    Submit,
+    WireHit,
+    WireRow,
+    WireSpan,
+    denied,
+    done,
+    wire_row,
+)
+from zlb.protocols.evidence import page
 from zlb.protocols.intervals import IntervalSet
 from zlb.protocols.registry import JobEntry, Registry
 
@@ -51,7 +62,14 @@ class ResumeJob(Query, frozen=True):
     epoch: Count
 
 
-Queries = ListJobs | ListPeers | WatchJob | DescribeJob | ResumeJob
+class ReadEvidence(Query, frozen=True):
+    """Who searched what, as `Evidenced`: rows from position `rows_from` on, in ascending order."""
+
+    job: Name
+    rows_from: Count
+
+
+Queries = ListJobs | ListPeers | WatchJob | DescribeJob | ResumeJob | ReadEvidence
 
 
 class JobLine(Struct, frozen=True, array_like=True):
@@ -113,6 +131,14 @@ class Resumption(Struct, frozen=True, array_like=True):
     """Hits whose integers are not done; at most `LOOSE_MAX`."""
 
 
+class Evidenced(Struct, frozen=True, array_like=True):
+    """Some rows of the evidence, of so many; the peer that coordinated the job last."""
+
+    count: int
+    rows: tuple[WireRow, ...]
+    coordinator: str
+
+
 def ask(query: Query) -> bytes:
     """A query as it travels."""
     return msgspec.msgpack.encode(query)
@@ -135,6 +161,8 @@ def answer(registry: Registry, query: bytes) -> bytes:
             return done(entry.spec)
         case ResumeJob(job, epoch) if (entry := registry.jobs.get(JobId(job))) is not None:
             return done(_resumption(entry)) if epoch == entry.epoch else denied(Denied.STALE)
+        case ReadEvidence(job, rows_from) if (entry := registry.jobs.get(JobId(job))) is not None:
+            return _evidence(registry, JobId(job), entry, rows_from)
     return denied(Denied.NO_SUCH_JOB)
 
 
@@ -200,6 +228,16 @@ def _peers(registry: Registry) -> list[PeerLine]:
         )
         for node, peer in registry.peers.items()
     ]
+
+
+def _evidence(registry: Registry, job: JobId, entry: JobEntry, rows_from: int) -> bytes:
+    if not entry.spec.certified:
+        return denied(Denied.NO_EVIDENCE)
+    if job not in registry.evidence:
+        return denied(Denied.TOO_MUCH_EVIDENCE)
+    rows = registry.evidence[job].rows()
+    some = page(rows, rows_from, ROWS_BYTES_MAX)
+    return done(Evidenced(len(rows), tuple(map(wire_row, some)), entry.coordinator))
 
 
 def _resumption(entry: JobEntry) -> Resumption:

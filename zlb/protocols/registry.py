@@ -14,7 +14,14 @@ import msgspec
 from msgspec import Struct
 
 from zlb.core.ids import Endpoint, JobId, NodeId, Span
-from zlb.core.limits import ENDED_JOBS_MAX, HITS_PER_JOB_MAX, INTEGERS_MAX, OPEN_JOBS_MAX
+from zlb.core.limits import (
+    ENDED_JOBS_MAX,
+    HITS_PER_JOB_MAX,
+    INTEGERS_MAX,
+    OPEN_JOBS_MAX,
+    ROWS_BYTES_PER_JOB_MAX,
+)
+from zlb.core.work import Pattern
 from zlb.protocols.commands import (
     OPEN,
     Assign,
@@ -30,10 +37,14 @@ from zlb.protocols.commands import (
     Steer,
     Submit,
     Tick,
+    WireRow,
     WireSpan,
     denied,
     done,
+    row_of,
+    wire_row,
 )
+from zlb.protocols.evidence import Evidence
 from zlb.protocols.intervals import IntervalSet
 
 _decode = msgspec.msgpack.Decoder(Commands).decode
@@ -65,6 +76,8 @@ class JobEntry(Struct):
     ended_at: int = 0
     done: list[WireSpan] = msgspec.field(default_factory=list)
     hits: dict[int, bytes] = msgspec.field(default_factory=dict)
+    checkpoint: int = 0
+    """The number of the last one of this epoch."""
 
     @property
     def open(self) -> bool:
@@ -79,6 +92,7 @@ class _State(NamedTuple):
     peers: dict[str, PeerEntry]
     jobs: dict[str, JobEntry]
     keys: dict[str, str]
+    evidence: dict[str, list[WireRow]]
 
 
 class Registry:
@@ -95,6 +109,8 @@ class Registry:
         self.jobs: dict[JobId, JobEntry] = {}
         """In the order in which they were submitted."""
         self.keys: dict[str, JobId] = {}
+        self.evidence: dict[JobId, Evidence] = {}
+        """Of jobs that are to be certified, unless there was too much of it."""
         self._open: dict[JobId, JobEntry] = {}
 
     @property
@@ -118,6 +134,7 @@ class Registry:
     def snapshot(self) -> bytes:
         """See `StateMachine.snapshot`."""
         maps: list[Any] = [dict(self.trackers), dict(self.peers), dict(self.jobs), dict(self.keys)]
+        maps.append({job: list(map(wire_row, kept.rows())) for job, kept in self.evidence.items()})
         return msgspec.msgpack.encode(_State(self.version, self.time_ns, *maps))
 
     def restore(self, data: bytes) -> None:
@@ -128,6 +145,7 @@ class Registry:
         self.peers = {NodeId(node): peer for node, peer in state.peers.items()}
         self.jobs = {JobId(job): entry for job, entry in state.jobs.items()}
         self.keys = {key: JobId(job) for key, job in state.keys.items()}
+        self.evidence = {JobId(job): Evidence(map(row_of, rows)) for job, rows in state.evidence.items()}
         self._open = {job: entry for job, entry in self.jobs.items() if entry.open}
 
     # -- trackers and peers
@@ -180,6 +198,8 @@ class Registry:
             return denied(Denied.TOO_MANY_JOBS)
         job = JobId(submit.job)
         self.jobs[job] = self._open[job] = JobEntry(submit, time_ns, submit.priority)
+        if submit.certified:
+            self.evidence[job] = Evidence()
         if submit.key:
             self.keys[submit.key] = job
         self.version += 1
@@ -220,17 +240,20 @@ class Registry:
             return denied(Denied.NO_SUCH_PEER)
         if assign.epoch != entry.epoch + 1:
             return denied(Denied.STALE)
-        entry.coordinator, entry.epoch = assign.node, assign.epoch
+        entry.coordinator, entry.epoch, entry.checkpoint = assign.node, assign.epoch, 0
         self.version += 1
         return done(entry.epoch)
 
-    def _on_checkpoint(self, _time_ns: int, checkpoint: Checkpoint) -> bytes:
+    def _on_checkpoint(self, time_ns: int, checkpoint: Checkpoint) -> bytes:
         entry = self.jobs.get(JobId(checkpoint.job))
         if why := _refused(entry, checkpoint.epoch):
             return denied(why)
         assert entry is not None
+        if 0 < checkpoint.number <= entry.checkpoint:
+            return done(None)  # said twice
         if len(entry.hits.keys() | {n for n, _ in checkpoint.hits}) > HITS_PER_JOB_MAX:
             return denied(Denied.TOO_MANY_HITS)
+        entry.checkpoint = checkpoint.number
         finished = IntervalSet((start, start + count) for start, count in entry.done)
         wanted = IntervalSet((start, start + count) for start, count in entry.spec.spans)
         for start, count in checkpoint.undone:
@@ -242,7 +265,21 @@ class Registry:
         entry.hits.update(checkpoint.hits)
         entry.tested = max(entry.tested, checkpoint.tested)
         entry.recomputed = max(entry.recomputed, checkpoint.recomputed)
+        if JobId(checkpoint.job) in self.evidence:
+            self._on_evidence(max(0, time_ns - entry.submitted_at), checkpoint, finished)
         return done(None)
+
+    def _on_evidence(self, at_ns: int, checkpoint: Checkpoint, finished: IntervalSet) -> None:
+        """Each integer that is done has the row that came last."""
+        kept = self.evidence[JobId(checkpoint.job)]
+        gone = [*checkpoint.undone, *checkpoint.done]
+        kept.remove((start, start + count) for start, count in gone)
+        for row in checkpoint.rows:
+            pattern = None if row.pattern is None else Pattern(*row.pattern)
+            spans = finished.overlap(row.start, row.start + row.count)
+            kept.add(NodeId(row.worker), pattern, spans, row.shares, at_ns)
+        if kept.size > ROWS_BYTES_PER_JOB_MAX:
+            del self.evidence[JobId(checkpoint.job)]
 
     def _on_finish(self, time_ns: int, finish: Finish) -> bytes:
         entry = self.jobs.get(JobId(finish.job))
@@ -270,6 +307,7 @@ class Registry:
         if surplus > 0:
             for old in [old for old, other in self.jobs.items() if not other.open][:surplus]:
                 self.keys.pop(self.jobs.pop(old).spec.key, None)
+                self.evidence.pop(old, None)
 
 
 def _searchable(spans: tuple[WireSpan, ...]) -> bool:

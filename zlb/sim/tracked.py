@@ -266,6 +266,8 @@ class _Room:
         for job, entry in registry.jobs.items():
             drawn = self.jobs[job]
             drawn.check_end(entry)
+            if entry.spec.certified:
+                drawn.check_evidence(entry, registry.evidence[job])
             if self.fair and entry.status in (Status.COMPLETE, Status.EXHAUSTED):
                 assert checks.searched[job] == entry.tested == drawn.size, (
                     f"in fair weather {checks.searched[job]} of {drawn.size} were searched, {entry.tested} counted"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from zlb.core.config import Method
 from zlb.core.ids import JobId, Span
 from zlb.core.limits import MS, SECOND
 from zlb.core.work import Oracle, StopRule
 from zlb.protocols.commands import Command, Prioritise, Status, Steer, Submit
+from zlb.protocols.evidence import Evidence
 from zlb.protocols.intervals import IntervalSet
 from zlb.protocols.registry import JobEntry
-from zlb.sim.truth import Truth, digest
+from zlb.sim.truth import Truth, digest, samples
 
 UNCHECKABLE = b"?"
 """Parameters that begin like this are of a kernel that no peer has."""
@@ -71,6 +73,20 @@ class DrawnJob:
         inside = IntervalSet(self.spans)
         for start, count in entry.done:
             assert inside.covers(start, start + count), f"{start}+{count} is not in {self.spec.job}"
+
+    def check_evidence(self, entry: JobEntry, evidence: Evidence) -> None:
+        """What is done has rows, nothing else has, and each row has all the shares there are."""
+        rows, done = evidence.rows(), IntervalSet()
+        for before, row in pairwise(rows):
+            assert before.stop <= row.start, f"{before} and {row} overlap"
+        for row in rows:
+            done.add(row.start, row.stop)
+            if row.pattern is not None:
+                (shares,) = samples((row.pattern,), row.start, row.stop)
+                assert row.shares == shares, f"{row} has not the shares that are there"
+        assert list(done) == [(start, start + count) for start, count in entry.done], (
+            f"rows of {self.spec.job} are about {done}, and done is {entry.done}"
+        )
 
     def check_end(self, entry: JobEntry) -> None:
         """The job has ended as its rule promises, and its hits are exactly what they must be."""
@@ -134,6 +150,7 @@ def draw_job(job: JobId, rng: random.Random, chaos_ns: int) -> DrawnJob:
         priority=rng.randrange(10),
         within_ns=rng.choice([SECOND, 5 * SECOND]) if rng.random() < 0.05 else 0,
         verify=rng.choice([Method.NONE, Method.SHARES]),
+        certified=len(hits) % 2 == 0,
         **rng.choice(CHUNKS),
     )
     submit_at = rng.randint(0, chaos_ns // 2)
