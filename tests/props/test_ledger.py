@@ -53,6 +53,8 @@ class Held:
     recheck: bool = False
     told: list[int] = field(default_factory=list)
     ended_untouched: bool = False
+    vanished: int = -1
+    """If its worker has: so many of what is left it may have hashed."""
 
 
 @dataclass
@@ -91,8 +93,14 @@ class Twin:
         self.unleased -= span
         self.take(lease)
 
+    def count_late(self, held: Held, new: int) -> None:
+        if held.vanished >= 0:
+            self.released += max(0, new - held.vanished)
+            held.vanished = max(0, held.vanished - new)
+
     def report(self, held: Held, piece: set[int], hits: list[int]) -> tuple[set[int], list[int]]:
         self.tested += len(piece & held.unreported)
+        self.count_late(held, len(piece & held.unreported))
         self.lies += len(piece & held.unreported) * held.ended_untouched
         held.told += [n for n in hits if n in held.unreported]
         held.unreported -= piece
@@ -139,7 +147,7 @@ class Twin:
         else:
             self.unleased |= integers_
 
-    def end(self, held: Held, silent: bool) -> int:
+    def end(self, held: Held, silent: bool, hashed: int = TOP) -> int:
         if self.live.pop(held.lease.id, None) is None:
             return 0
         held.ended_untouched = not silent
@@ -150,7 +158,9 @@ class Twin:
         if twin is not None or held.recheck:
             return 0
         self.put_back(remaining, held.said)
-        self.released += len(remaining) * silent
+        if silent:
+            held.vanished = min(len(remaining), hashed)
+            self.released += held.vanished
         return len(remaining)
 
     def suspect(self, held: Held) -> tuple[NodeId, ...]:
@@ -162,6 +172,7 @@ class Twin:
             self.released += len(held.remaining)
             held.remaining = set()
         self.end(held, silent=True)
+        held.vanished = -1  # that has been counted
         return workers
 
     def truncate(self, stop: int) -> list[LeaseId]:
@@ -238,10 +249,10 @@ class LedgerMachine(RuleBasedStateMachine):
         assert integers(news.done) == fresh and not (before and fresh)
 
     @precondition(lambda self: self.twin.all)
-    @rule(pick=PICK, silent=st.booleans())
-    def end(self, pick: int, silent: bool) -> None:
+    @rule(pick=PICK, silent=st.booleans(), hashed=st.integers(0, 30))
+    def end(self, pick: int, silent: bool, hashed: int) -> None:
         held = self.held(pick)
-        assert self.ledger.end(held.lease, silent) == self.twin.end(held, silent)
+        assert self.ledger.end(held.lease, silent, hashed) == self.twin.end(held, silent, hashed)
 
     @precondition(lambda self: self.twin.all)
     @rule(pick=PICK, start=st.integers(0, TOP), count=st.integers(1, 30))

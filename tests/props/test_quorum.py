@@ -36,6 +36,7 @@ class Held:
     lease: Lease
     remaining: set[int]
     unreported: set[int]
+    vanished: int = -1
 
 
 @dataclass
@@ -85,9 +86,15 @@ class Twin:
             assert lease.span[0] == min(may)
         self.live[lease.id] = self.all[lease.id] = Held(lease, set(span), set(span))
 
+    def count_late(self, held: Held, new: int) -> None:
+        if held.vanished >= 0:
+            self.released += max(0, new - held.vanished)
+            held.vanished = max(0, held.vanished - new)
+
     def report(self, held: Held, piece: set[int], told: set[int]) -> tuple[set[int], set[int], set[int], set]:  # type: ignore[type-arg]
         """(first, done, hits, withheld)."""
         self.tested += len(piece & held.unreported)
+        self.count_late(held, len(piece & held.unreported))
         held.unreported -= piece
         worker = held.lease.worker
         late = held.lease.id not in self.live
@@ -113,11 +120,13 @@ class Twin:
         self.done |= done
         return first, done, hits, withheld
 
-    def end(self, held: Held, silent: bool) -> int:
+    def end(self, held: Held, silent: bool, hashed: int = TOP) -> int:
         if self.live.pop(held.lease.id, None) is None:
             return 0
         returned, held.remaining = len(held.remaining), set()
-        self.released += returned * silent
+        if silent:
+            held.vanished = min(returned, hashed)
+            self.released += held.vanished
         return returned
 
     def truncate(self, stop: int) -> list[LeaseId]:
@@ -198,10 +207,10 @@ class QuorumMachine(RuleBasedStateMachine):
         assert sorted(news.withheld) == sorted(withheld), "who has searched a hit and did not tell, once each"
 
     @precondition(lambda self: self.twin.all)
-    @rule(pick=PICK, silent=st.booleans())
-    def end(self, pick: int, silent: bool) -> None:
+    @rule(pick=PICK, silent=st.booleans(), hashed=st.integers(0, 30))
+    def end(self, pick: int, silent: bool, hashed: int) -> None:
         held = self.held(pick)
-        assert self.ledger.end(held.lease, silent) == self.twin.end(held, silent)
+        assert self.ledger.end(held.lease, silent, hashed) == self.twin.end(held, silent, hashed)
 
     @precondition(lambda self: self.twin.live)
     @rule(pick=PICK, start=st.integers(0, TOP), count=st.integers(1, 30))

@@ -73,7 +73,7 @@ def a_late_report_leaves_integers_in_the_pool(node: Node) -> None:
 @bug
 def leases_never_expire(node: Node) -> None:
     if isinstance(node, Submitter):
-        node.coordinator.foreman._expire = lambda leases: None  # type: ignore[method-assign]
+        node.coordinator.foreman._expire = lambda now, leases: None  # type: ignore[method-assign]
 
 
 @bug
@@ -92,7 +92,7 @@ def a_lost_neighbour_keeps_its_leases(node: Node) -> None:
 
 @bug
 def an_expired_lease_returns_nothing(node: Node) -> None:
-    def end(lease: Lease, silent: bool) -> int:
+    def end(lease: Lease, silent: bool, _hashed_max: int = 0) -> int:
         if silent:
             lease.remaining = IntervalSet()
         return honest(lease, silent)

@@ -266,6 +266,17 @@ def test_task_report_only_the_unreported_part_returns() -> None:
     assert core.ledger.released == 3 and (8, 101) in list(core.ledger.unleased)
 
 
+def test_task_report_what_a_lost_worker_had_no_time_for_was_not_hashed() -> None:
+    core = coordinator(spans=((1, 2001),), config=CoordinatorConfig(chunk_count=1000))
+    first, _ = lease(core, A, want=2)
+    core.on_task_report(SECOND, A, report(part(first[0], 1, 2)))  # a thousand a second
+    core.on_lost(SECOND + 300 * MS, A)
+    assert core.ledger.unleased.measure == 1999
+    assert core.ledger.released == 400, "since its last report, and in a slice"
+    core.on_task_report(2 * SECOND, A, report(part(first[0], 2, 602), sequence=3))
+    assert core.ledger.released == 600, "it had time for more"
+
+
 def test_task_report_ended_gives_the_rest_back() -> None:
     core = coordinator()
     (held,) = lease(core, A)

@@ -182,6 +182,7 @@ class Coordinator(Core):
         hand = self.foreman.hand(now, src, message.incarnation)
         if hand is None:
             return self._settled(now)
+        hand.reported_at = now
         for part in message.parts:
             lease = self.ledger.find(LeaseId(part.lease))
             if part.lease == NO_LEASE:

@@ -33,6 +33,7 @@ class Hand:
     slots: int = 1
     rtt_ns: int = 0
     heard_at: int = 0
+    reported_at: int = 0
     request: int = -1
     granted: tuple[LeaseId, ...] = ()
     """What its last request got."""

@@ -17,7 +17,7 @@ from zlb.core.effects import Effect
 from zlb.core.errors import ErrorCode
 from zlb.core.events import Notice, WorkerAccused
 from zlb.core.ids import NO_LEASE, LeaseId, NodeId, Span
-from zlb.core.limits import TEXT_BYTES_MAX, WORKERS_PER_JOB_MAX
+from zlb.core.limits import INTEGERS_MAX, SECOND, SLICE_NS, TEXT_BYTES_MAX, WORKERS_PER_JOB_MAX
 from zlb.core.node import Core
 from zlb.core.work import Hit, Job, Oracle, StopRule
 from zlb.protocols.checkpoints import Checkpoints
@@ -139,7 +139,7 @@ class Foreman(Core):
         if node in self.crew:
             self.lessor.on_lost(node)
             self._forget_spots(node)
-            self._expire(self._leases_of(self.crew[node]))
+            self._expire(now, self._leases_of(self.crew[node]))
         self._give_up_suspects()
 
     def fit(self) -> list[NodeId]:
@@ -172,30 +172,41 @@ class Foreman(Core):
     def expire(self, now: int) -> None:
         """Leases that were not mentioned for too long are over."""
         leases = self.ledger.leases.values()
-        self._expire([lease for lease in leases if now - lease.heard_at >= self.config.silence_ns])
+        self._expire(now, [lease for lease in leases if now - lease.heard_at >= self.config.silence_ns])
         self._give_up_suspects()
 
-    def end_lease(self, lease: Lease, silent: bool) -> int:
+    def end_lease(self, lease: Lease, silent: bool, hashed_max: int = INTEGERS_MAX) -> int:
         """End a live lease; returns how many integers go back to the pool."""
         self.crew[lease.worker].leases.discard(lease.id)
         if lease.recheck:
             self.spots.on_expired(lease)
-        returned = self.ledger.end(lease, silent)
+        returned = self.ledger.end(lease, silent, hashed_max)
         self.returned |= returned > 0
         return returned
 
     def _leases_of(self, hand: Hand) -> list[Lease]:
         return [self.ledger.leases[lease_id] for lease_id in sorted(hand.leases)]
 
-    def _expire(self, leases: list[Lease]) -> None:
+    def _time_for(self, now: int, hand: Hand) -> int:
+        """Integers that the worker may have hashed since it reported last, as fast as it has ever been."""
+        if not hand.sizer.fastest:
+            return INTEGERS_MAX
+        leased_at = min((lease.granted_at for lease in self._leases_of(hand)), default=now)
+        busy_ns = now - max(hand.reported_at, leased_at) + hand.rtt_ns + SLICE_NS
+        return int(hand.sizer.fastest * hand.slots * busy_ns / SECOND)
+
+    def _expire(self, now: int, leases: list[Lease]) -> None:
         """The workers of these leases are silent: what they did not report is leased again."""
         returned: dict[NodeId, int] = {}
+        time_for = {lease.worker: self._time_for(now, self.crew[lease.worker]) for lease in leases}
         for lease in leases:
             hand = self.crew[lease.worker]
             hand.trust = hand.trust.late()
             self._leave(hand, lease)
             self.ledger.abandon(lease)
-            returned[lease.worker] = returned.get(lease.worker, 0) + self.end_lease(lease, silent=True)
+            count = self.end_lease(lease, True, time_for[lease.worker])
+            time_for[lease.worker] -= max(lease.vanished, 0)
+            returned[lease.worker] = returned.get(lease.worker, 0) + count
         for worker, count in returned.items():
             self.lessor.on_lost(worker)
             self._emit(Notice(f"{worker} is silent: {count} integers are leased again"))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from zlb.core.ids import NO_LEASE, LeaseId, NodeId, Span
-from zlb.core.limits import LATE_LEASES_MAX, UNVERIFIED_LEASES_MAX
+from zlb.core.limits import INTEGERS_MAX, LATE_LEASES_MAX, UNVERIFIED_LEASES_MAX
 from zlb.protocols.examiner import NO_TERMS, Terms
 from zlb.protocols.intervals import IntervalSet
 
@@ -44,6 +44,8 @@ class Lease:
     """Hits its worker has told of, though others may have told of them before."""
     split_at: int = field(init=False, default=-1)
     """When its worker was last asked to give some of it back."""
+    vanished: int = field(init=False, default=-1)
+    """If its worker has vanished: integers it is thought to have hashed since it reported last, and not told of yet."""
     remaining: IntervalSet = field(init=False)
     unreported: IntervalSet = field(init=False)
 
@@ -101,8 +103,8 @@ class Ledger:
         self.tested = 0
         """Integers reported, those reported by two workers counted twice."""
         self.released = 0
-        """Integers that went back to the pool from a worker that fell silent or is not believed, who may have hashed
-        some of them, that were adopted while others had them, or that were given to two on purpose."""
+        """Integers that went back to the pool from a worker that fell silent, as far as it had time for them, or that
+        is not believed, that were adopted while others had them, or that were given to two on purpose."""
         self.taken: list[tuple[NodeId, Span]] = []
         """Of whoever was first to tell of these integers, and does not count: whoever reads it clears it."""
         self.pinned: set[LeaseId] = set()
@@ -183,10 +185,10 @@ class Ledger:
         self.released += lease.size
         return lease
 
-    def end(self, lease: Lease, silent: bool) -> int:
+    def end(self, lease: Lease, silent: bool, hashed_max: int = INTEGERS_MAX) -> int:
         """End a live lease: what remains of it goes back to the pool; returns how many integers that is.
 
-        `silent`: its worker vanished and may have hashed them; else it gave them back untouched.
+        `silent`: its worker vanished and may have hashed `hashed_max` of them; else it gave them back untouched.
         """
         if self.leases.pop(lease.id, None) is None:
             return 0
@@ -200,8 +202,9 @@ class Ledger:
             for start, stop in lease.remaining:
                 self._put_back(lease, start, stop)
         lease.remaining = IntervalSet()
-        if silent:
-            self.released += returned
+        if silent and twin is None and not lease.recheck:
+            lease.vanished = min(returned, hashed_max)
+            self.released += lease.vanished
         return returned
 
     def abandon(self, lease: Lease) -> None:
@@ -276,6 +279,7 @@ class Ledger:
         for start, stop in spans:
             for a, b in lease.unreported.remove(start, stop):
                 self.tested += b - a
+                self._count_late(lease, b - a)
                 lease.told += hits[bisect_left(hits, a) : bisect_left(hits, b)]
         if lease.recheck:
             return News([], [], [], [])
@@ -369,6 +373,13 @@ class Ledger:
             if lease_id not in self.pinned and lease_id not in self.leases and lease_id != NO_LEASE:
                 del leases[lease_id]
                 return
+
+    def _count_late(self, lease: Lease, size: int) -> None:
+        """Somebody who had vanished tells of more than it was thought to have hashed."""
+        if lease.vanished >= 0:
+            known = min(size, lease.vanished)
+            lease.vanished -= known
+            self.released += size - known
 
     def _put_back(self, lease: Lease, start: int, stop: int) -> None:
         if lease.said:

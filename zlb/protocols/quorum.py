@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from zlb.core.config import CoordinatorConfig, Method
 from zlb.core.ids import LeaseId, NodeId, Span
+from zlb.core.limits import INTEGERS_MAX
 from zlb.protocols.intervals import IntervalSet
 from zlb.protocols.ledger import Lease, Ledger, News, Suspect, Unverified
 
@@ -93,7 +94,9 @@ class QuorumLedger(Ledger):
         news = News([], [], [], [])
         told = self._told.get(lease.id)
         for start, stop in spans:
-            self.tested += sum(b - a for a, b in lease.unreported.remove(start, stop))
+            new = sum(b - a for a, b in lease.unreported.remove(start, stop))
+            self.tested += new
+            self._count_late(lease, new)
             mine = lease.remaining.remove(start, stop)
             if lease.id not in self.leases and told is None:  # late: it counts if nobody has begun it since
                 mine = self.unleased.remove(start, stop)
@@ -144,9 +147,9 @@ class QuorumLedger(Ledger):
         self.end(lease, silent=True)
         return workers
 
-    def end(self, lease: Lease, silent: bool) -> int:
+    def end(self, lease: Lease, silent: bool, hashed_max: int = INTEGERS_MAX) -> int:
         """See `Ledger.end`."""
-        returned = super().end(lease, silent)
+        returned = super().end(lease, silent, hashed_max)
         self._told.pop(lease.id, None)
         return returned
 
