@@ -277,6 +277,16 @@ def test_task_report_what_a_lost_worker_had_no_time_for_was_not_hashed() -> None
     assert core.ledger.released == 600, "it had time for more"
 
 
+def test_task_report_a_worker_that_reports_no_more_is_thought_to_have_vanished_before_its_next_report() -> (
+    None
+):
+    core = coordinator(spans=((1, 10_001),), config=CoordinatorConfig(chunk_count=5000))
+    (held,) = lease(core, A)
+    core.on_task_report(SECOND, A, report(part(held[0], 1, 2)))  # a thousand a second
+    core.on_tick(5 * SECOND)
+    assert not core.ledger.leases and core.ledger.released == 1100
+
+
 def test_task_report_ended_gives_the_rest_back() -> None:
     core = coordinator()
     (held,) = lease(core, A)

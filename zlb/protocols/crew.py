@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from zlb.core.events import WorkerView
 from zlb.core.ids import LeaseId, NodeId
-from zlb.core.limits import MS
+from zlb.core.limits import INTEGERS_MAX, MS, SECOND, SLICE_NS
 from zlb.protocols.examiner import CountTest
 from zlb.protocols.sizing import Sizer
 from zlb.protocols.trust import STRANGER, Trust
@@ -61,6 +61,14 @@ class Hand:
     def power(self) -> float:
         """Integers a second of all its slots."""
         return self.sizer.rate * self.slots
+
+    def time_for(self, since_ns: int) -> int:
+        """Integers it has had time for since it reported last, as fast as it has ever been: reports are under way for
+        a while, and leave out the slices that are being searched."""
+        if not self.sizer.fastest:
+            return INTEGERS_MAX
+        busy_ns = since_ns + self.rtt_ns + SLICE_NS
+        return int(self.sizer.fastest * self.slots * busy_ns / SECOND)
 
     def restarted(self, incarnation: int) -> None:
         """A new process: it counts its requests anew, and what it failed at may be mended."""

@@ -17,7 +17,7 @@ from zlb.core.effects import Effect
 from zlb.core.errors import ErrorCode
 from zlb.core.events import Notice, WorkerAccused
 from zlb.core.ids import NO_LEASE, LeaseId, NodeId, Span
-from zlb.core.limits import INTEGERS_MAX, SECOND, SLICE_NS, TEXT_BYTES_MAX, WORKERS_PER_JOB_MAX
+from zlb.core.limits import INTEGERS_MAX, TEXT_BYTES_MAX, WORKERS_PER_JOB_MAX
 from zlb.core.node import Core
 from zlb.core.work import Hit, Job, Oracle, StopRule
 from zlb.protocols.checkpoints import Checkpoints
@@ -37,6 +37,8 @@ UNFIT_TOLD = 4
 """Of peers that were found out before, so many are named."""
 
 
+REPORTS = 3
+"""Of a worker that lives within `silence_ns`."""
 ADOPTED_KEPT = 64
 """Reports of work for others that are remembered of one worker: it has 16 out at a time."""
 
@@ -188,12 +190,10 @@ class Foreman(Core):
         return [self.ledger.leases[lease_id] for lease_id in sorted(hand.leases)]
 
     def _time_for(self, now: int, hand: Hand) -> int:
-        """Integers that the worker may have hashed since it reported last, as fast as it has ever been."""
-        if not hand.sizer.fastest:
-            return INTEGERS_MAX
+        """Integers it may have hashed until now, or until it should have reported again, and not told of."""
         leased_at = min((lease.granted_at for lease in self._leases_of(hand)), default=now)
-        busy_ns = now - max(hand.reported_at, leased_at) + hand.rtt_ns + SLICE_NS
-        return int(hand.sizer.fastest * hand.slots * busy_ns / SECOND)
+        since_ns = now - max(hand.reported_at, leased_at)
+        return hand.time_for(min(since_ns, self.config.silence_ns // REPORTS))
 
     def _expire(self, now: int, leases: list[Lease]) -> None:
         """The workers of these leases are silent: what they did not report is leased again."""

@@ -18,8 +18,8 @@ from zlb.sim.studies.rows import Say, Shown, Study
 from zlb.sim.volunteers import Fleet, Volunteers
 from zlb.sim.weather import stream
 
-PEERS = 300
-HOURS = 0.1
+PEERS = 1_000
+HOURS = 0.5
 HITS = 200
 """Planted in the job: each must be found, once."""
 EFFICIENCY_MIN = 95.0
