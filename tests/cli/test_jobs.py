@@ -393,7 +393,7 @@ def test_a_certificate_takes_the_kernel(call: Call, tracked: Any, tmp_path: Path
     tracked.work(hits=())
     result = call("result", "j-1", "--certificate", str(tmp_path / "c"), "--state-dir", str(tmp_path))
     assert result.exit_code == 6
-    assert result.stderr == "zlb result: no certificate: kernel nonsense is not installed here\n"
+    assert result.stderr.startswith("zlb result: no certificate: no kernel is named 'nonsense'; ")
 
 
 def test_a_submitted_job_is_certified_when_it_has_ended(call: Call, tracked: Any, tmp_path: Path) -> None:

@@ -246,7 +246,7 @@ def test_nothing_is_said_of_hashes(submit: Call, grid: Any, foreign: Foreign) ->
     grid.ending = lambda job: grid.ended(job, recomputed=7)
     arguments = ("-a", "foreign", "--param", "steps=7", "-r", ":1000")
     said = submit(*arguments, "--progress", "plain")
-    assert said.stderr.endswith("up to 7 integers were tested twice\n")
+    assert said.stderr.endswith("about 7 integers were tested twice\n")
     for text in (said.stderr, submit(*arguments, "--dry-run").stdout):
         assert not [word for word in HASH_WORDS if word in text]
     hit = next(line for line in lines(submit(*arguments, "--json")) if line["event"] == "hit")

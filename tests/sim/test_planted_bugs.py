@@ -92,7 +92,7 @@ def a_lost_neighbour_keeps_its_leases(node: Node) -> None:
 
 @bug
 def an_expired_lease_returns_nothing(node: Node) -> None:
-    def end(lease: Lease, silent: bool, _hashed_max: int = 0) -> int:
+    def end(lease: Lease, silent: bool, _hashed: int = 0) -> int:
         if silent:
             lease.remaining = IntervalSet()
         return honest(lease, silent)

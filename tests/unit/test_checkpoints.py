@@ -88,7 +88,7 @@ def test_hits_beyond_the_bound_come_before_all_integers() -> None:
     news.wait(Received(A, 1, 1))
     first, second, third = news.take(), news.take(), news.take()
     assert [len(delta.hits) for delta in (first, second, third)] == [HITS_PER_CHECKPOINT_MAX] * 2 + [5]
-    assert first == Delta((), first.hits, ()) and second == Delta((), second.hits, ())
+    assert first == Delta((), first.hits, (), cut=True) and second == Delta((), second.hits, (), cut=True)
     assert (
         third.done == ((0, 10 * HITS_PER_CHECKPOINT_MAX),)
         and third.reports == (Received(A, 1, 1),)
@@ -158,6 +158,7 @@ def test_rows_that_do_not_fit_wait_with_their_integers_and_so_do_the_reports() -
     while news:
         deltas.append(news.take())
         assert sum(ROW_BYTES + SHARE_BYTES * len(row.shares) for row in deltas[-1].rows) <= ROWS_BYTES_MAX
+    assert [delta.cut for delta in deltas] == [True, True, False]
     assert [delta.reports for delta in deltas] == [()] * (len(deltas) - 1) + [(Received(A, 1, 1),)]
     assert len(deltas) == 3 and sum(len(delta.rows) for delta in deltas) == many
     assert IntervalSet(span for delta in deltas for span in delta.done) == IntervalSet([(0, 200 * many)])
@@ -173,7 +174,7 @@ def test_many_hits_go_before_rows() -> None:
     told_of([(0, 10**6)], evidence)
     news.add([(0, 10**6)], hits(HITS_PER_CHECKPOINT_MAX - 50))
     first, second = news.take(), news.take()
-    assert first == Delta((), first.hits, ()) and len(first.hits) == HITS_PER_CHECKPOINT_MAX - 50
+    assert first == Delta((), first.hits, (), cut=True) and len(first.hits) == HITS_PER_CHECKPOINT_MAX - 50
     assert second.done == ((0, 10**6),) and len(second.rows) == 1 and not news
 
 

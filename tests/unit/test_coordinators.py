@@ -13,8 +13,8 @@ from zlb.core.ids import JobId, NodeId
 from zlb.core.limits import MS, SECOND
 from zlb.core.message import Message
 from zlb.core.work import Oracle, StopRule
+from zlb.protocols import checkpoints, queries
 from zlb.protocols import commands as c
-from zlb.protocols import queries
 from zlb.protocols.commands import Status
 from zlb.protocols.coordinators import Coordinators
 from zlb.protocols.patron import Patron
@@ -71,9 +71,15 @@ class Office:
             assert ok, why
 
     def submit(
-        self, stop: int = 101, rule: StopRule = StopRule.ALL, wanted: int = 0, kernel: str = "k"
+        self,
+        stop: int = 101,
+        rule: StopRule = StopRule.ALL,
+        wanted: int = 0,
+        kernel: str = "k",
+        certified: bool = False,
     ) -> None:
-        spec = c.Submit(J, "", "", kernel, b"", ((1, stop - 1),), rule, wanted, chunk_count=10)
+        spans, more = ((1, stop - 1),), {"chunk_count": 10, "certified": certified}
+        spec = c.Submit(J, "", "", kernel, b"", spans, rule, wanted, **more)  # type: ignore[arg-type]
         self.commit(spec, c.Assign(J, "me", 1))
 
     def roster(self) -> list[Effect]:
@@ -361,6 +367,57 @@ def test_a_report_repeated_while_its_checkpoint_is_out_is_kept_only_when_that_is
     assert TaskAck(J, 9, True) not in office.told(TaskAck)
     office.answer()
     assert TaskAck(J, 9, True) in office.told(TaskAck)
+
+
+def test_what_is_checkpointed_by_an_office_that_begins_again_in_the_same_epoch_counts() -> None:
+    office = Office()
+    office.begin()
+    office.report(*office.lease())
+    office.tick(SECOND)
+    office.answer()
+    office.report(*office.lease(sequence=2), sequence=10)
+    office.tick(SECOND)
+    (ask,), office.asks = office.asks, []
+    office.reply(ask, AskOutcome.TOO_LARGE)
+    assert not office.core.jobs
+    office.commit(c.Listen("t", "tcp://127.0.0.1:9"))  # a roster of another version
+    office.roster()
+    office.answer()
+    office.report(*office.lease(sequence=3), sequence=11)
+    office.tick(SECOND)
+    office.answer()
+    assert office.registry.jobs[J].done == [(1, 20)]
+
+
+def test_evidence_goes_along_until_nobody_keeps_it() -> None:
+    office = Office()
+    office.begin(certified=True)
+    for number in range(3):
+        office.report(*office.lease(sequence=2 * number), sequence=100 + number)
+        office.tick(SECOND)
+        if number == 1:
+            office.registry.evidence.clear()
+        office.answer()
+        coordinator = office.core.coordinator(J)
+        assert coordinator is not None and (coordinator.foreman.evidence is None) == (number >= 1)
+        if not number:
+            assert [(row.start, row.stop, row.worker) for row in office.registry.evidence[J].rows()] == [
+                (1, 11, W)
+            ]
+    assert office.registry.jobs[J].done == [(1, 30)] and not office.registry.evidence
+
+
+def test_news_that_have_no_room_in_a_checkpoint_go_out_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "SPANS_PER_CHECKPOINT_MAX", 1)
+    office = Office()
+    office.begin()
+    first, _, third = office.lease(3)
+    office.report(first, third)
+    office.tick(SECOND)
+    office.answer()
+    assert office.registry.jobs[J].done == [(1, 10)]
+    office.tick()
+    assert office.commands == ["Checkpoint"]
 
 
 def test_drained_is_who_has_all_it_knows_in_the_log() -> None:

@@ -1,12 +1,13 @@
 """Rows of a certificate: who searched what and which shares show it, never twice, as few rows as can be."""
 
 import random
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zlb.core.ids import NodeId, Span
-from zlb.core.limits import SHARES_PER_JOB
+from zlb.core.limits import ROW_SHARES_MAX, SHARES_PER_JOB
 from zlb.core.work import Pattern, Row
 from zlb.protocols.evidence import ROW_BYTES, SHARE_BYTES, Evidence, thinner
 from zlb.protocols.examiner import is_share_pattern, share_pattern
@@ -143,7 +144,7 @@ def test_thinned_rows_keep_about_as_many_shares_as_there_is_room_for(
     words = [random.Random(seed + n).getrandbits(32) for n in range(4096)]
     pattern = share_pattern(share, 7)
     all_of_them = tuple(n for n in range(4096) if words[n] & 7 == pattern.value)
-    thin = thinner(size * SHARES_PER_JOB, share, words.__getitem__)
+    thin = thinner(lambda: size * SHARES_PER_JOB, share, words.__getitem__)
     evidence = Evidence(thin=thin)
     evidence.add(A, pattern, [(0, 4096)], all_of_them, 5)
     (row,) = evidence.rows()
@@ -154,4 +155,17 @@ def test_thinned_rows_keep_about_as_many_shares_as_there_is_room_for(
 
 def test_the_word_of_a_worker_is_not_thinned() -> None:
     row = Row(0, 9, A, None, (), 5)
-    assert thinner(1 << 60, 0, None)(row) is row and thinner(1 << 60, 0, lambda n: n)(row) is row
+    for word in (None, int):
+        assert thinner(lambda: 1 << 60, 0, word)(row) is row
+
+
+def test_a_row_has_not_more_shares_than_fit() -> None:
+    evidence, many = Evidence(), range(0, 20 * ROW_SHARES_MAX, 8)
+    evidence.add(A, Pattern(7, 0), [(0, 20 * ROW_SHARES_MAX)], many, 5)
+    rows = evidence.rows()
+    assert max(len(row.shares) for row in rows) <= ROW_SHARES_MAX and [
+        n for row in rows for n in row.shares
+    ] == [*many]
+    assert rows[0].start == 0 and rows[-1].stop == 20 * ROW_SHARES_MAX
+    assert all(before.stop == row.start for before, row in pairwise(rows))
+    assert evidence.size == sum(ROW_BYTES + SHARE_BYTES * len(row.shares) for row in rows)

@@ -80,6 +80,14 @@ def test_links_who_is_silent_for_four_seconds_is_lost_and_called_again() -> None
     assert core.linked == [] and core.deadline() <= 6 * SECOND
 
 
+def test_links_hello_and_welcome_of_a_process_that_is_gone_come_too_late() -> None:
+    core = neighbours(AT)
+    assert Emit(NeighbourUp(A)) in core.on_hello(0, A, Hello("a", 2, "x", "", ""))
+    assert core.on_hello(1, A, hello()) == [] and core.on_welcome(2, A, welcome()) == []
+    assert core.linked == [A]
+    assert core.on_hello(3, A, Hello("a", 2, "x", "", "")) == [Send(A, Welcome("me", 1, "x", "l", "p", ()))]
+
+
 def test_links_that_work_are_said_hello_once_per_silence() -> None:
     core = neighbours(AT)
     core.on_welcome(0, A, welcome())

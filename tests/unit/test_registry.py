@@ -68,8 +68,8 @@ def test_a_key_names_the_job_of_its_first_use(registry: Registry) -> None:
 def test_checkpoints_unite_and_may_be_repeated(registry: Registry) -> None:
     first = r.Checkpoint("j-1", 1, ((0, 30), (220, 5)), ((7, b"d"),), 40, 5)
     for _ in range(2):
-        assert told(registry, first) is None
-    assert told(registry, r.Checkpoint("j-1", 1, ((20, 20),), (), 60, 3)) is None
+        assert told(registry, first) is False
+    assert told(registry, r.Checkpoint("j-1", 1, ((20, 20),), (), 60, 3)) is False  # no evidence is kept
     entry = registry.jobs["j-1"]
     assert (entry.done, entry.hits) == ([(0, 40), (220, 5)], {7: b"d"})
     assert (entry.tested, entry.recomputed) == (60, 5)
@@ -80,7 +80,7 @@ def test_a_late_copy_of_an_older_checkpoint_changes_nothing(registry: Registry) 
     first = r.Checkpoint("j-1", 1, ((0, 30),), (), 30, 0, number=1)
     told(registry, first)
     told(registry, r.Checkpoint("j-1", 1, (), (), 30, 30, ((0, 30),), number=2))
-    assert told(registry, first) is None and registry.jobs["j-1"].done == []
+    assert told(registry, first) is False and registry.jobs["j-1"].done == []
     told(registry, r.Assign("j-1", "p-2", 2))
     told(registry, r.Checkpoint("j-1", 2, ((0, 30),), (), 60, 30, number=1))  # they are numbered anew
     assert registry.jobs["j-1"].done == [(0, 30)]
@@ -140,6 +140,33 @@ def test_evidence_that_comes_last_counts_whoever_was_first(certified: Registry) 
     assert kept(certified) == [row(0, 10, "liar", (1,)), row(10, 30, "honest", (17, 25))]
     told(certified, searched(1, row(0, 30, "liar", (1,))), 10)
     assert len(kept(certified)) == 2
+
+
+def test_evidence_about_anything_but_what_is_done_is_left_out(certified: Registry) -> None:
+    told(certified, searched(1, row(0, 30, "p-1", (1,))), 10)
+    about = row(20, 60, "p-2"), row(50, 70, "p-2"), row(64, 80, "p-2", (65, 90, 70, 65, 3))
+    told(certified, r.Checkpoint("j-2", 1, ((40, 35),), (), 0, 0, (), 2, about), 10)
+    assert kept(certified) == [row(0, 30, shares=(1,)), row(40, 60, "p-2"), row(64, 75, "p-2", (65, 70))]
+
+
+def test_evidence_above_the_lowest_hit_is_wanted_no_longer(registry: Registry) -> None:
+    told(registry, submit("j-2", certified=True, rule=StopRule.LOWEST, hits_wanted=1), 10)
+    told(registry, r.Assign("j-2", "p-1", 1), 10)
+    told(registry, searched(1, row(0, 10), row(40, 60, shares=(41, 57))), 10)
+    hit = ((44, b"d"),)
+    told(registry, r.Checkpoint("j-2", 1, ((60, 20),), hit, 0, 0, (), 2, (row(60, 80),)), 10)
+    assert kept(registry) == [row(0, 10), row(40, 45, shares=(41,))]
+
+
+def test_evidence_of_the_oldest_jobs_goes_first(certified: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ROWS_BYTES_PER_TRACKER_MAX", 3 * 128)
+    told(certified, searched(1, row(0, 1), row(2, 3)), 10)
+    told(certified, submit("j-3", certified=True), 10)
+    told(certified, r.Assign("j-3", "p-1", 1), 10)
+    for number, expected in ((1, {"j-2", "j-3"}), (2, {"j-3"})):
+        more = row(10 * number, 10 * number + 1)
+        told(certified, r.Checkpoint("j-3", 1, ((more.start, 1),), (), 0, 0, (), number, (more,)), 10)
+        assert certified.evidence.keys() == expected
 
 
 def test_evidence_has_a_bound_and_then_there_is_none(
@@ -387,8 +414,8 @@ def test_people_change_the_priority_of_open_jobs_only(registry: Registry) -> Non
 def test_a_job_has_no_more_hits_than_its_bound(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "HITS_PER_JOB_MAX", 2)
     two = ((1, b"a"), (2, b"b"))
-    assert told(registry, r.Checkpoint("j-1", 1, (), two, 1, 0)) is None
-    assert told(registry, r.Checkpoint("j-1", 1, (), two, 1, 0)) is None  # repeated
+    assert told(registry, r.Checkpoint("j-1", 1, (), two, 1, 0)) is False
+    assert told(registry, r.Checkpoint("j-1", 1, (), two, 1, 0)) is False  # repeated
     before = registry.snapshot()
     assert told(registry, r.Checkpoint("j-1", 1, ((0, 9),), ((3, b"c"),), 9, 0)) is Denied.TOO_MANY_HITS
     assert registry.snapshot() == before

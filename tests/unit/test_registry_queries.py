@@ -232,3 +232,9 @@ def test_there_is_no_evidence_of_other_jobs_or_if_there_was_too_much() -> None:
     registry = evidenced(row(0))
     registry.evidence.clear()
     assert told(registry, q.ReadEvidence("j", 0), q.Evidenced) is Denied.TOO_MUCH_EVIDENCE
+
+
+def test_who_coordinated_last_is_told_though_it_has_left() -> None:
+    registry = evidenced(row(0))
+    registry.apply(50, c.pack(c.Leave(("p1",))))
+    assert told(registry, q.ReadEvidence("j", 0), q.Evidenced).coordinator == "p1"

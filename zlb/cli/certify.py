@@ -67,7 +67,11 @@ class Certifying:
 
         job, rows = self._job, ended.rows
         if self._word is not None:
-            rows = alike(rows, share_word(job.id, job.params), self._word)
+            try:
+                rows = alike(rows, share_word(job.id, job.params), self._word)
+            except Exception as error:  # noqa: BLE001 - a kernel is anybody's code, and rows may be, too
+                why = f"kernel {job.kernel} cannot tell shares: {error}"
+                raise ZlbError(f"certificate {self.path}: {why}", ExitCode.FAILED) from None
         certificate = Certificate(
             job=job,
             status=outcome(ended),

@@ -65,7 +65,7 @@ def job_lines(line: JobLine, spec: Submit, asked: Asked) -> list[str]:
         *kernel_rows(puzzle),
         ("stop", stop_words(asked)),
         ("done", f"{human.share(line.done, line.size)}: {line.done} of {line.size} integers, {hits}"),
-        ("tested", f"{line.tested} integers, up to {line.recomputed} of them twice"),
+        ("tested", f"{line.tested} integers, about {line.recomputed} of them twice"),
     ]
     if line.status in OPEN:
         who = f"coordinated by {line.coordinator}, epoch {line.epoch}" if line.coordinator else "nobody yet"

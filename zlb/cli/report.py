@@ -251,7 +251,7 @@ def summary(asked: Asked, ended: JobEnded) -> list[str]:
         lines.append(f"credit: {', '.join(told)}{more}")
     if ended.recomputed:
         done = "hashed" if asked.puzzle.hashes else "tested"
-        lines.append(f"up to {human.count(ended.recomputed, 'integer')} were {done} twice")
+        lines.append(f"about {human.count(ended.recomputed, 'integer')} were {done} twice")
     return lines
 
 

@@ -13,7 +13,7 @@ from zlb.cli import human, run, trackers
 from zlb.cli.asked import Asked
 from zlb.cli.certify import Certifying
 from zlb.cli.follow import INTERRUPTED, TIMEOUT, Follower, describe, standing
-from zlb.cli.oracles import oracle_of
+from zlb.cli.oracles import checker
 from zlb.cli.recalled import recalled
 from zlb.cli.report import JsonResults, Report, Results, exit_code
 from zlb.cli.screen import Screen, open_screen
@@ -203,11 +203,11 @@ def _certifying(spec: commands.Submit, asked: Asked, file: Path, state_dir: Path
     """What will write the certificate of a job that was submitted before."""
     if not spec.certified:
         raise trackers.denied(Denied.NO_EVIDENCE, spec.job)
-    if asked.puzzle.kernel is None:
-        raise ZlbError(f"no certificate: kernel {spec.kernel} is not installed here", ExitCode.FAILED)
-    word = oracle_of(asked.puzzle.kernel, asked.puzzle.params).word
+    oracle = checker(spec.kernel, spec.params, asked.job.spans)
+    if isinstance(oracle, str):
+        raise ZlbError(f"no certificate: {oracle}", ExitCode.FAILED)
     checks = Verification(spec.verify, spec.copies).text
-    return Certifying(file, asked.job, checks, word, state_dir, spec.submitted_wall_ns)
+    return Certifying(file, asked.job, checks, oracle.word, state_dir, spec.submitted_wall_ns)
 
 
 def _certify(
@@ -216,6 +216,7 @@ def _certify(
     """Write what the log says of who searched what."""
     if certificate is None:
         return
+    asking.unwanted = lambda: False  # the job has ended: time for it does not run out any more
     rows = list[Row]()
     while True:
         found = asking.ask(queries.ReadEvidence(ended.job, len(rows)), queries.Evidenced)

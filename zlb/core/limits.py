@@ -84,9 +84,12 @@ ROWS_BYTES_MAX = 128 * 1024
 ROW_SHARES_MAX = 1_024
 """Shares of one row: a row that grows is copied."""
 SHARES_PER_JOB = 8_192
-"""Shares that the tracker keeps of a job on average, some 74 KB: that a fifteenth was skipped shows."""
+"""Shares in the certificate of a job at trackers, on average: that a fifteenth was skipped shows. The log keeps as
+many, some 74 KB, for each doubling of what is done."""
 ROWS_BYTES_PER_JOB_MAX = 4 << 20
-"""Rows that the tracker keeps of a job, in every snapshot, too. Of a job with more there is no certificate."""
+ROWS_BYTES_PER_TRACKER_MAX = 64 << 20
+"""Rows that a tracker keeps of a job and of all jobs, in every snapshot, too. Of a job with more there is no
+certificate, nor of the oldest ones if all together have more."""
 
 # A replicated log.
 REPLICAS_MAX = 32

@@ -48,6 +48,8 @@ class Delta(NamedTuple):
     """Of what an earlier checkpoint says is done."""
     rows: tuple[Row, ...] = ()
     """Evidence for what is done, if it is kept."""
+    cut: bool = False
+    """Not all news had room in it."""
 
 
 class Checkpoints:
@@ -86,7 +88,7 @@ class Checkpoints:
         hits, self._hits = self._hits[:HITS_PER_CHECKPOINT_MAX], self._hits[HITS_PER_CHECKPOINT_MAX:]
         room = min(ROWS_BYTES_MAX, HIT_BYTES * (HITS_PER_CHECKPOINT_MAX - len(hits)))
         if self._hits or (self.evidence is not None and room < ROW_BYTES_MAX):
-            return Delta((), tuple(hits), ())
+            return Delta((), tuple(hits), (), cut=True)
         done, rows = list(self._done)[:SPANS_PER_CHECKPOINT_MAX], tuple[Row, ...]()
         if self.evidence is not None:
             done, rows = self.evidence.take(done, room)
@@ -99,4 +101,4 @@ class Checkpoints:
         undone = tuple(self._undone)[: SPANS_PER_CHECKPOINT_MAX - len(done)]
         for start, stop in undone:
             self._undone.remove(start, stop)
-        return Delta(tuple(done), tuple(hits), reports, undone, rows)
+        return Delta(tuple(done), tuple(hits), reports, undone, rows, bool(self._done or self._undone))

@@ -182,7 +182,6 @@ class Coordinator(Core):
         hand = self.foreman.hand(now, src, message.incarnation)
         if hand is None:
             return self._settled(now)
-        hand.reported_at = now
         for part in message.parts:
             lease = self.ledger.find(LeaseId(part.lease))
             if part.lease == NO_LEASE:
@@ -202,6 +201,12 @@ class Coordinator(Core):
                 self.foreman.go_on(now, hand, lease, part)
         self._acknowledge(src, message)
         return self._settled(now)
+
+    def forget_evidence(self) -> None:
+        """Nobody keeps it: there will be no certificate."""
+        self.foreman.evidence = None
+        if self.checkpoints is not None:
+            self.checkpoints.evidence = None
 
     def on_task_proof(self, now: int, src: NodeId, message: TaskProof) -> list[Effect]:
         """A worker opens what it has committed to: the block can be searched again now."""

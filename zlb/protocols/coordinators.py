@@ -44,9 +44,7 @@ class _Office:
     """Of the ask that is out for it; 0: none."""
     coordinator: Coordinator | None = None
     delta: Delta | None = None
-    """Of the checkpoint that is out, ..."""
-    checkpoint: int = 0
-    """... and its number."""
+    """Of the checkpoint that is out."""
     checkpoint_at: int = NEVER
     finish: Finish | None = None
     """Once the job has ended: what remains to be said."""
@@ -79,6 +77,8 @@ class Coordinators(Core):
         """How jobs of ours ended, for workers that have not heard of it."""
         self._sequence = itertools.count(1) if sequence is None else sequence
         """Of adverts, whatever the job and its epoch: whoever hears them knows only which of ours is the newest."""
+        self._numbers = itertools.count(1)
+        """Of all our checkpoints: a job that is taken up again in the same epoch goes on with higher ones."""
         self._stopping = False
 
     @property
@@ -231,9 +231,14 @@ class Coordinators(Core):
             self._drop(job, office, over=True)
         else:
             delta, office.delta = office.delta, None
-            assert delta is not None and office.coordinator is not None
-            self._absorb(now, job, office, office.coordinator.on_kept(delta.reports))
-            self._schedule(now, office, office.coordinator)
+            coordinator, has_evidence = office.coordinator, why
+            assert delta is not None and coordinator is not None
+            if not has_evidence:
+                coordinator.forget_evidence()
+            self._absorb(now, job, office, coordinator.on_kept(delta.reports))
+            if delta.cut and coordinator.checkpoints:
+                office.checkpoint_at = now
+            self._schedule(now, office, coordinator)
 
     def _begin(self, now: int, job: JobId, office: _Office, resumed: queries.Resumption) -> None:
         spec = resumed.spec
@@ -290,8 +295,8 @@ class Coordinators(Core):
         ledger = coordinator.ledger
         undone = tuple((start, stop - start) for start, stop in delta.undone)
         counts, rows = (ledger.tested, ledger.released), tuple(map(commands.wire_row, delta.rows))
-        office.checkpoint += 1
-        checkpoint = Checkpoint(job, office.epoch, done, delta.hits, *counts, undone, office.checkpoint, rows)
+        number = next(self._numbers)
+        checkpoint = Checkpoint(job, office.epoch, done, delta.hits, *counts, undone, number, rows)
         office.number = self._tell(now, checkpoint)
 
     def _schedule(self, now: int, office: _Office, coordinator: Coordinator) -> None:

@@ -62,13 +62,10 @@ class Hand:
         """Integers a second of all its slots."""
         return self.sizer.rate * self.slots
 
-    def time_for(self, since_ns: int) -> int:
-        """Integers it has had time for since it reported last, as fast as it has ever been: reports are under way for
-        a while, and leave out the slices that are being searched."""
-        if not self.sizer.fastest:
-            return INTEGERS_MAX
-        busy_ns = since_ns + self.rtt_ns + SLICE_NS
-        return int(self.sizer.fastest * self.slots * busy_ns / SECOND)
+    def unseen(self, until_ns: int) -> int:
+        """Integers that it has searched and not told of, on average, if it has vanished at some time between its last
+        report and so long after it: reports leave out the slices that are being searched."""
+        return int(self.power * (until_ns + SLICE_NS) / 2 / SECOND) if self.sizer.rate else INTEGERS_MAX
 
     def restarted(self, incarnation: int) -> None:
         """A new process: it counts its requests anew, and what it failed at may be mended."""

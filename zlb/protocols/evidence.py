@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from zlb.core.ids import NodeId, Span
-from zlb.core.limits import ROW_SHARES_MAX, SHARES_PER_JOB
+from zlb.core.limits import INTEGERS_MAX, ROW_SHARES_MAX, SHARES_PER_JOB
 from zlb.core.work import Pattern, Row
 from zlb.protocols.examiner import Word, mask_of, share_pattern
 from zlb.protocols.intervals import IntervalSet
@@ -25,11 +25,8 @@ class Evidence:
     def __init__(self, rows: Iterable[Row] = (), thin: Callable[[Row], Row] = lambda row: row) -> None:
         self._rows = list(rows)
         self._thin = thin
-
-    @property
-    def size(self) -> int:
+        self.size = sum(map(_size, self._rows))
         """Bytes, at most, of all rows as they travel."""
-        return sum(map(_size, self._rows))
 
     def add(
         self,
@@ -42,43 +39,24 @@ class Evidence:
         """`worker` has searched `spans`, which nobody had, and found these shares there, ascending."""
         for start, stop in spans:
             mine = tuple(shares[bisect_left(shares, start) : bisect_left(shares, stop)]) if pattern else ()
-            row = self._thin(Row(start, stop, worker, pattern, mine, at_ns))
-            first = last = bisect_right(self._rows, start, key=lambda other: other.start)
-            if first and _continues(before := self._rows[first - 1], row):
-                row = row._replace(start=before.start, shares=before.shares + row.shares)
-                first -= 1
-            if last < len(self._rows) and _continues(row, after := self._rows[last]):
-                row = row._replace(stop=after.stop, shares=row.shares + after.shares)
-                last += 1
-            self._rows[first:last] = [row]
+            for row in _parts(self._thin(Row(start, stop, worker, pattern, mine, at_ns))):
+                self._add(row)
 
     def remove(self, spans: Iterable[Span]) -> None:
         """These integers are to be searched anew."""
-        gone = IntervalSet(spans)
-        kept = []
-        for row in self._rows:
-            cut = gone.overlap(row.start, row.stop)
-            if not cut:
-                kept.append(row)
-                continue
-            rest = IntervalSet([(row.start, row.stop)])
-            for start, stop in cut:
-                rest.remove(start, stop)
-            for start, stop in rest:
-                shares = tuple(n for n in row.shares if start <= n < stop)
-                kept.append(row._replace(start=start, stop=stop, shares=shares))
-        self._rows = kept
+        for start, stop in IntervalSet(spans):
+            first = bisect_right(self._rows, start, key=lambda row: row.stop)
+            last = bisect_left(self._rows, stop, key=lambda row: row.start)
+            touched = self._rows[first:last]
+            before = [_cut(row, 0, start) for row in touched[:1] if row.start < start]
+            after = [_cut(row, stop, INTEGERS_MAX) for row in touched[-1:] if row.stop > stop]
+            self._replace(first, last, before + after)
 
     def rows(self, wanted: IntervalSet | None = None) -> tuple[Row, ...]:
         """All rows, as far as their integers are wanted."""
         if wanted is None:
             return tuple(self._rows)
-        rows = []
-        for row in self._rows:
-            for start, stop in wanted.overlap(row.start, row.stop):
-                shares = tuple(n for n in row.shares if start <= n < stop)
-                rows.append(row._replace(start=start, stop=stop, shares=shares))
-        return tuple(rows)
+        return tuple(_cut(row, *span) for row in self._rows for span in wanted.overlap(row.start, row.stop))
 
     def take(self, wanted: Sequence[Span], bytes_max: int) -> tuple[list[Span], tuple[Row, ...]]:
         """As much of the ascending spans as has rows of so many bytes, one row at least, and these rows, which are
@@ -92,6 +70,20 @@ class Evidence:
         self.remove(taken)
         return taken, fitting
 
+    def _add(self, row: Row) -> None:
+        first = last = bisect_right(self._rows, row.start, key=lambda other: other.start)
+        if first and _continues(before := self._rows[first - 1], row):
+            row = row._replace(start=before.start, shares=before.shares + row.shares)
+            first -= 1
+        if last < len(self._rows) and _continues(row, after := self._rows[last]):
+            row = row._replace(stop=after.stop, shares=row.shares + after.shares)
+            last += 1
+        self._replace(first, last, [row])
+
+    def _replace(self, first: int, last: int, rows: list[Row]) -> None:
+        self.size += sum(map(_size, rows)) - sum(map(_size, self._rows[first:last]))
+        self._rows[first:last] = rows
+
 
 def page(rows: Sequence[Row], first: int, bytes_max: int) -> tuple[Row, ...]:
     """So many of the rows, beginning with the first, as have so many bytes when they travel; one at least."""
@@ -102,14 +94,14 @@ def page(rows: Sequence[Row], first: int, bytes_max: int) -> tuple[Row, ...]:
     return tuple(rows[first:last])
 
 
-def thinner(size: int, share: int, word: Word | None) -> Callable[[Row], Row]:
-    """What is kept of rows where there is little room: of a job of `size` integers `limits.SHARES_PER_JOB` shares, or
-    so."""
-    mask = mask_of(size / SHARES_PER_JOB)
+def thinner(done: Callable[[], int], share: int, word: Word | None) -> Callable[[Row], Row]:
+    """What is kept of rows where there is little room: some `limits.SHARES_PER_JOB` shares for each doubling of what is
+    `done`, and of all rows alike as many in the end."""
 
     def thin(row: Row) -> Row:
         if row.pattern is None or word is None:
             return row
+        mask = mask_of(done() / SHARES_PER_JOB)
         return _looked_at(row, share_pattern(share, row.pattern.mask | mask), word)
 
     return thin
@@ -132,6 +124,22 @@ def _looked_at(row: Row, pattern: Pattern, word: Word) -> Row:
         return row
     shares = tuple(n for n in row.shares if word(n) & pattern.mask == pattern.value)
     return row._replace(pattern=pattern, shares=shares)
+
+
+def _parts(row: Row) -> Iterator[Row]:
+    """The row, in several if it has too many shares for one."""
+    while len(row.shares) > ROW_SHARES_MAX:
+        middle = row.shares[ROW_SHARES_MAX]
+        yield _cut(row, row.start, middle)
+        row = _cut(row, middle, row.stop)
+    yield row
+
+
+def _cut(row: Row, start: int, stop: int) -> Row:
+    """The part of the row from `start` to `stop`."""
+    start, stop = max(row.start, start), min(row.stop, stop)
+    shares = row.shares[bisect_left(row.shares, start) : bisect_left(row.shares, stop)]
+    return row._replace(start=start, stop=stop, shares=shares)
 
 
 def _size(row: Row) -> int:

@@ -75,7 +75,8 @@ class Foreman(Core):
         self.lessor = Lessor(job.id, config, ledger, self.crew, self.examiner, self.spots)
         self.evidence = Evidence() if config.rows else None
         if config.rows and checkpoints is not None:
-            self.evidence = checkpoints.evidence = Evidence(thin=thinner(job.size, share, oracle.word))
+            thin = thinner(lambda: ledger.done.measure, share, oracle.word)
+            self.evidence = checkpoints.evidence = Evidence(thin=thin)
         self.neighbours: dict[NodeId, None] = {}
         """Who may work for the job."""
         self.hopeless = ""
@@ -177,35 +178,35 @@ class Foreman(Core):
         self._expire(now, [lease for lease in leases if now - lease.heard_at >= self.config.silence_ns])
         self._give_up_suspects()
 
-    def end_lease(self, lease: Lease, silent: bool, hashed_max: int = INTEGERS_MAX) -> int:
+    def end_lease(self, lease: Lease, silent: bool, hashed: int = INTEGERS_MAX) -> int:
         """End a live lease; returns how many integers go back to the pool."""
         self.crew[lease.worker].leases.discard(lease.id)
         if lease.recheck:
             self.spots.on_expired(lease)
-        returned = self.ledger.end(lease, silent, hashed_max)
+        returned = self.ledger.end(lease, silent, hashed)
         self.returned |= returned > 0
         return returned
 
     def _leases_of(self, hand: Hand) -> list[Lease]:
         return [self.ledger.leases[lease_id] for lease_id in sorted(hand.leases)]
 
-    def _time_for(self, now: int, hand: Hand) -> int:
-        """Integers it may have hashed until now, or until it should have reported again, and not told of."""
+    def _unseen(self, now: int, hand: Hand) -> int:
+        """Integers it may have searched, and not told of, until it should have reported again."""
         leased_at = min((lease.granted_at for lease in self._leases_of(hand)), default=now)
         since_ns = now - max(hand.reported_at, leased_at)
-        return hand.time_for(min(since_ns, self.config.silence_ns // REPORTS))
+        return hand.unseen(min(since_ns, self.config.silence_ns // REPORTS))
 
     def _expire(self, now: int, leases: list[Lease]) -> None:
         """The workers of these leases are silent: what they did not report is leased again."""
         returned: dict[NodeId, int] = {}
-        time_for = {lease.worker: self._time_for(now, self.crew[lease.worker]) for lease in leases}
+        unseen = {lease.worker: self._unseen(now, self.crew[lease.worker]) for lease in leases}
         for lease in leases:
             hand = self.crew[lease.worker]
             hand.trust = hand.trust.late()
             self._leave(hand, lease)
             self.ledger.abandon(lease)
-            count = self.end_lease(lease, True, time_for[lease.worker])
-            time_for[lease.worker] -= max(lease.vanished, 0)
+            count = self.end_lease(lease, True, unseen[lease.worker])
+            unseen[lease.worker] -= max(lease.vanished, 0)
             returned[lease.worker] = returned.get(lease.worker, 0) + count
         for worker, count in returned.items():
             self.lessor.on_lost(worker)
@@ -221,6 +222,7 @@ class Foreman(Core):
         """
         spans = IntervalSet(done.span for done in part.done)
         new = [piece for span in spans for piece in lease.unreported.overlap(*span)]
+        hand.reported_at = hand.heard_at if new else hand.reported_at
         found = self._checked(hand, part) if new else []
         if found is None:
             return None

@@ -103,8 +103,8 @@ class Ledger:
         self.tested = 0
         """Integers reported, those reported by two workers counted twice."""
         self.released = 0
-        """Integers that went back to the pool from a worker that fell silent, as far as it had time for them, or that
-        is not believed, that were adopted while others had them, or that were given to two on purpose."""
+        """Integers that went back to the pool from a worker that fell silent, as many as it had time for, or that is
+        not believed, that were adopted while others had them, or that were given to two on purpose."""
         self.taken: list[tuple[NodeId, Span]] = []
         """Of whoever was first to tell of these integers, and does not count: whoever reads it clears it."""
         self.pinned: set[LeaseId] = set()
@@ -185,10 +185,10 @@ class Ledger:
         self.released += lease.size
         return lease
 
-    def end(self, lease: Lease, silent: bool, hashed_max: int = INTEGERS_MAX) -> int:
+    def end(self, lease: Lease, silent: bool, hashed: int = INTEGERS_MAX) -> int:
         """End a live lease: what remains of it goes back to the pool; returns how many integers that is.
 
-        `silent`: its worker vanished and may have hashed `hashed_max` of them; else it gave them back untouched.
+        `silent`: its worker vanished and has hashed `hashed` of them, or so; else it gave them back untouched.
         """
         if self.leases.pop(lease.id, None) is None:
             return 0
@@ -203,7 +203,7 @@ class Ledger:
                 self._put_back(lease, start, stop)
         lease.remaining = IntervalSet()
         if silent and twin is None and not lease.recheck:
-            lease.vanished = min(returned, hashed_max)
+            lease.vanished = min(returned, hashed)
             self.released += lease.vanished
         return returned
 

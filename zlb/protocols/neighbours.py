@@ -162,6 +162,8 @@ class Neighbours(Core):
 
     def on_hello(self, now: int, src: NodeId, message: Hello) -> list[Effect]:
         """Welcome whoever dials us, as long as there is room."""
+        if self._is_late(src, message.incarnation):
+            return self._flush()
         if src != message.node:
             self._send(src, Refused(ErrorCode.MALFORMED, f"HELLO of {message.node} over the link of {src}"))
         elif why := self._wrong_cluster(message.cluster):
@@ -179,7 +181,7 @@ class Neighbours(Core):
         """The listener at the endpoint `message.dialled` is `src`."""
         endpoint = Endpoint(message.dialled)
         call = self._calls.get(endpoint)
-        if call is None:
+        if call is None or self._is_late(src, message.incarnation):
             return self._flush()
         if src == self.me:  # we dialled ourselves, by another name perhaps: not worth a link
             del self._calls[endpoint]
@@ -245,6 +247,10 @@ class Neighbours(Core):
         if not self.cluster or not theirs or theirs == self.cluster:
             return ""
         return f"a tracker of cluster {theirs!r}, and this is one of cluster {self.cluster!r}"
+
+    def _is_late(self, node: NodeId, incarnation: int) -> bool:
+        """Whether it is of a process that another has followed."""
+        return node in self._linked and incarnation < self._linked[node].incarnation
 
     def _gain(self, now: int, node: NodeId, incarnation: int, listen: str, cluster: str) -> None:
         known = self._linked.get(node)

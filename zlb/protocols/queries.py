@@ -237,7 +237,7 @@ def _evidence(registry: Registry, job: JobId, entry: JobEntry, rows_from: int) -
         return denied(Denied.TOO_MUCH_EVIDENCE)
     rows = registry.evidence[job].rows()
     some = page(rows, rows_from, ROWS_BYTES_MAX)
-    return done(Evidenced(len(rows), tuple(map(wire_row, some)), entry.coordinator))
+    return done(Evidenced(len(rows), tuple(map(wire_row, some)), entry.last_coordinator))
 
 
 def _resumption(entry: JobEntry) -> Resumption:

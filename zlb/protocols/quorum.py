@@ -147,9 +147,9 @@ class QuorumLedger(Ledger):
         self.end(lease, silent=True)
         return workers
 
-    def end(self, lease: Lease, silent: bool, hashed_max: int = INTEGERS_MAX) -> int:
+    def end(self, lease: Lease, silent: bool, hashed: int = INTEGERS_MAX) -> int:
         """See `Ledger.end`."""
-        returned = super().end(lease, silent, hashed_max)
+        returned = super().end(lease, silent, hashed)
         self._told.pop(lease.id, None)
         return returned
 

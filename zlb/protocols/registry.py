@@ -20,8 +20,9 @@ from zlb.core.limits import (
     INTEGERS_MAX,
     OPEN_JOBS_MAX,
     ROWS_BYTES_PER_JOB_MAX,
+    ROWS_BYTES_PER_TRACKER_MAX,
 )
-from zlb.core.work import Pattern
+from zlb.core.work import StopRule
 from zlb.protocols.commands import (
     OPEN,
     Assign,
@@ -78,6 +79,8 @@ class JobEntry(Struct):
     hits: dict[int, bytes] = msgspec.field(default_factory=dict)
     checkpoint: int = 0
     """The number of the last one of this epoch."""
+    last_coordinator: str = ""
+    """Who coordinated it last, though that has left."""
 
     @property
     def open(self) -> bool:
@@ -240,7 +243,8 @@ class Registry:
             return denied(Denied.NO_SUCH_PEER)
         if assign.epoch != entry.epoch + 1:
             return denied(Denied.STALE)
-        entry.coordinator, entry.epoch, entry.checkpoint = assign.node, assign.epoch, 0
+        entry.coordinator = entry.last_coordinator = assign.node
+        entry.epoch, entry.checkpoint = assign.epoch, 0
         self.version += 1
         return done(entry.epoch)
 
@@ -250,7 +254,7 @@ class Registry:
             return denied(why)
         assert entry is not None
         if 0 < checkpoint.number <= entry.checkpoint:
-            return done(None)  # said twice
+            return done(JobId(checkpoint.job) in self.evidence)  # said twice
         if len(entry.hits.keys() | {n for n, _ in checkpoint.hits}) > HITS_PER_JOB_MAX:
             return denied(Denied.TOO_MANY_HITS)
         entry.checkpoint = checkpoint.number
@@ -266,20 +270,27 @@ class Registry:
         entry.tested = max(entry.tested, checkpoint.tested)
         entry.recomputed = max(entry.recomputed, checkpoint.recomputed)
         if JobId(checkpoint.job) in self.evidence:
-            self._on_evidence(max(0, time_ns - entry.submitted_at), checkpoint, finished)
-        return done(None)
+            self._on_evidence(max(0, time_ns - entry.submitted_at), checkpoint, entry, wanted)
+        return done(JobId(checkpoint.job) in self.evidence)
 
-    def _on_evidence(self, at_ns: int, checkpoint: Checkpoint, finished: IntervalSet) -> None:
-        """Each integer that is done has the row that came last."""
-        kept = self.evidence[JobId(checkpoint.job)]
-        gone = [*checkpoint.undone, *checkpoint.done]
-        kept.remove((start, start + count) for start, count in gone)
-        for row in checkpoint.rows:
-            pattern = None if row.pattern is None else Pattern(*row.pattern)
-            spans = finished.overlap(row.start, row.start + row.count)
-            kept.add(NodeId(row.worker), pattern, spans, row.shares, at_ns)
+    def _on_evidence(self, at_ns: int, checkpoint: Checkpoint, entry: JobEntry, wanted: IntervalSet) -> None:
+        """Each integer that is done has the row that came last. Rows are to ascend and to be about what this checkpoint
+        says is done: others are left out."""
+        kept, before = self.evidence[JobId(checkpoint.job)], 0
+        news = IntervalSet(
+            span for start, count in checkpoint.done for span in wanted.overlap(start, start + count)
+        )
+        kept.remove([*news, *((start, start + count) for start, count in checkpoint.undone)])
+        for row in map(row_of, checkpoint.rows):
+            if row.start >= before:
+                before, shares = row.stop, sorted({n for n in row.shares if row.start <= n < row.stop})
+                kept.add(row.worker, row.pattern, news.overlap(row.start, row.stop), shares, at_ns)
+        if entry.spec.rule is StopRule.LOWEST and entry.hits:
+            kept.remove([(min(entry.hits) + 1, INTEGERS_MAX)])  # nobody wants them any more
         if kept.size > ROWS_BYTES_PER_JOB_MAX:
             del self.evidence[JobId(checkpoint.job)]
+        while sum(one.size for one in self.evidence.values()) > ROWS_BYTES_PER_TRACKER_MAX:
+            del self.evidence[next(iter(self.evidence))]
 
     def _on_finish(self, time_ns: int, finish: Finish) -> bytes:
         entry = self.jobs.get(JobId(finish.job))

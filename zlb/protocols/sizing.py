@@ -27,12 +27,10 @@ RATE_MIN = 1e-6
 
 @dataclass(slots=True)
 class Sizer:
-    """Subjob sizes for one worker. `rate` is integers a second of one of its slots, 0 while unknown; `fastest` the
-    highest it has been."""
+    """Subjob sizes for one worker. `rate` is integers a second of one of its slots, 0 while unknown."""
 
     config: CoordinatorConfig
     rate: float = 0.0
-    fastest: float = 0.0
     _count_max: int = 0
 
     def next_count(self, left: int, power: float, rtt_ns: int) -> int:
@@ -63,7 +61,6 @@ class Sizer:
         if count > 0 and busy_ns > 0:
             rate = count * SECOND / busy_ns
             self.rate = (1 - SMOOTHING) * self.rate + SMOOTHING * rate if self.rate else rate
-            self.fastest = max(self.fastest, self.rate)
 
     def clean(self, count: int) -> None:
         """A subjob of `count` integers was finished in full: the next may be twice as large."""

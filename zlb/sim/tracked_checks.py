@@ -1,7 +1,7 @@
 """What must hold whatever happens to trackers, coordinators and workers, looked at after every step.
 
 * Work that a worker was told is kept is in the log, stays there, and is never leased again by a coordinator of that
-  epoch or a later one.
+  epoch or a later one; unless results are checked, and it is doubted later.
 * A job has at most one coordinator in each epoch, the one that the log names, and no other changes it.
 * Trackers that have applied the same entries have the same registry; ledgers are partitions of their jobs.
 * In mild weather, work that a living worker has finished is not leased again, kept or not.
@@ -132,6 +132,8 @@ class Checks(Onlooker):
     def on_kept(self, report: TaskReport) -> None:
         """A worker hears that what it reported is kept."""
         job = JobId(report.job)
+        if not self.jobs[job].believed:
+            return
         kept = self.kept.setdefault((job, report.epoch), IntervalSet())
         for start, stop in self._clipped(job, [done.span for part in report.parts for done in part.done]):
             assert self._logged[job].covers(start, stop), (
