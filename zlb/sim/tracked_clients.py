@@ -40,10 +40,11 @@ class Watched:
         return line is not None and line.status not in OPEN and len(self.hits) == line.hits
 
     def on_view(self, view: queries.JobView) -> None:
-        """A later answer never knows less than an earlier one: reads are linearizable."""
+        """A later answer never knows less than an earlier one: reads are linearizable. What is done may be doubted."""
         line, last = view.line, self.line
         if last is not None:
-            now, before = ((one.epoch, one.done, one.tested, one.hits) for one in (line, last))
+            believed = self.drawn.believed
+            now, before = ((one.epoch, one.done * believed, one.tested, one.hits) for one in (line, last))
             grown = all(after >= known for after, known in zip(now, before, strict=True))
             assert grown and (last.status in OPEN or line.status == last.status), f"{last}, then {line}"
         self.line = line
