@@ -60,7 +60,7 @@ def test_kill_9_loses_only_what_was_not_reported(client: Callable, peer: Callabl
     assert job.popen.wait(60) == 0
     assert done["status"] == "complete"
     assert int(done["tested"]) == size, "each integer was reported exactly once"
-    assert 0 < int(done["recomputed"]) < size // 4
+    assert 0 < int(done["recomputed"]) < 0.6 * done["hashrate"], "half a second of one of two peers, or so"
 
 
 def test_a_stopped_process_that_wakes_is_counted_once(client: Callable, peer: Callable) -> None:

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import islice
 
@@ -82,6 +82,8 @@ class Neighbours(Core):
         self._rng = rng
         self._calls = {endpoint: _Call(NEVER, config.hello_ns_min, NEVER) for endpoint in endpoints}
         self._linked: dict[NodeId, _Neighbour] = {}
+        self._dialable: dict[NodeId, str] = {}
+        """Where others may dial our neighbours; `inproc` names mean nothing outside this process."""
         self._sweep_at = NEVER
 
     @property
@@ -171,7 +173,8 @@ class Neighbours(Core):
         elif src not in self._linked and len(self._linked) >= self.config.neighbours_max:
             self._send(src, Refused(ErrorCode.FULL, f"{self.config.neighbours_max} neighbours already"))
         else:
-            told = tuple(islice(self._tellable(src), NEIGHBOURS_TOLD_MAX))
+            others = (listen for node, listen in self._dialable.items() if node != src)
+            told = tuple(islice(others, NEIGHBOURS_TOLD_MAX))
             mine = self.me, self.incarnation, message.dialled, self.listen, self.publish
             self._send(src, Welcome(*mine, told, self.cluster))
             self._gain(now, src, message.incarnation, message.listen, message.cluster)
@@ -221,6 +224,7 @@ class Neighbours(Core):
         for node in self._linked:
             self._send(node, Goodbye("stopped"))
         self._linked.clear()
+        self._dialable.clear()
         self._calls.clear()
         self._sweep_at = NEVER
         return self._flush()
@@ -259,12 +263,10 @@ class Neighbours(Core):
         if node not in self._linked:
             self._emit(NeighbourUp(node))
         self._linked[node] = _Neighbour(now, incarnation, listen, cluster)
-
-    def _tellable(self, asker: NodeId) -> Iterator[str]:
-        """Where others may dial our neighbours; `inproc` names mean nothing outside this process."""
-        for node, neighbour in self._linked.items():
-            if node != asker and neighbour.listen.startswith(("tcp://", "ipc://")):
-                yield neighbour.listen
+        if listen.startswith(("tcp://", "ipc://")):
+            self._dialable[node] = listen
+        else:
+            self._dialable.pop(node, None)
 
     def _explore(self, now: int, endpoint: Endpoint) -> None:
         known = endpoint in self._calls or self._is_linked_at(endpoint)
@@ -277,6 +279,7 @@ class Neighbours(Core):
 
     def _lose(self, now: int, node: NodeId, reason: str) -> None:
         del self._linked[node]
+        self._dialable.pop(node, None)
         self._emit(NeighbourLost(node, reason))
         for call in self._calls.values():
             if call.node == node:
